@@ -1,0 +1,303 @@
+//! The steps of a boot, in order. Each says in its failure what it looked for and what it saw.
+
+use std::{
+    convert::Infallible,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    time::{Duration, Instant},
+};
+
+use block::mapper::{Mapper, Target};
+use layout::{RootHash, cmdline};
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+};
+
+use crate::{
+    disks::{self, Choice, Disk},
+    drivers::Drivers,
+    efi,
+    log::Log,
+    report::{Failure, chain},
+    root, switch,
+    verity::{SUPERBLOCK_BYTES, Superblock},
+};
+
+/// How long to wait for the disk when the command line does not say.
+const DEVICE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often to look at the disks where none is announced: a driver may be silent about a disk
+/// that was there but could not be read yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Modules that no device asks for: what /usr and root are made of.
+const BY_NAME: &[&str] = &["erofs", "dm_verity", "overlay", "ext4"];
+
+/// Boots. On success this process is systemd and nothing is returned.
+pub(crate) fn run() -> Result<Infallible, Failure> {
+    mount_kernel_file_systems()?;
+    let log = Log::start();
+    let wish = log.step("read the command line", read_cmdline)?;
+    let mut drivers = log.step("load modules", load_modules)?;
+    let (disk, usr, verity) = log.step("find the disk", || find_disk(&wish, &mut drivers))?;
+    log.step("open /usr with dm-verity", || open_usr(&wish.root_hash, &disk, usr, verity))?;
+    log.step("mount root", || mount_root(&disk, &mut drivers))?;
+    log.step("switch to root", || {
+        let done = switch::into_root().map_err(|error| Failure {
+            step: "switch to root",
+            looked_for: "the mounts of the initramfs, to take them along".to_owned(),
+            found: error.to_string(),
+            to_do: REPORT.to_owned(),
+        });
+        done.map(|()| ((), "the initramfs is gone".to_owned()))
+    })?;
+    log.step("overlay /etc", || {
+        let done = switch::overlay_etc().map_err(|error| Failure {
+            step: "overlay /etc",
+            looked_for: "/usr/share/pithos/etc below, /.pithos/etc above".to_owned(),
+            found: error.to_string(),
+            to_do: format!("{REPORT}; changes of /etc are in /.pithos/etc/upper of root"),
+        });
+        done.map(|()| ((), "the machine's changes over the image's defaults".to_owned()))
+    })?;
+    log.done();
+    switch::into_systemd().map_err(|error| Failure {
+        step: "start systemd",
+        looked_for: "/usr/lib/systemd/systemd in the verified /usr".to_owned(),
+        found: error.to_string(),
+        to_do: "boot another version; this image is not a PithOS".to_owned(),
+    })
+}
+
+/// What to do where no operator can have caused it.
+const REPORT: &str = "boot another version, and report this with the kernel's log";
+
+/// What the command line asks for.
+struct Wish {
+    root_hash: RootHash,
+    timeout: Duration,
+}
+
+fn mount_kernel_file_systems() -> Result<(), Failure> {
+    let none: Option<&str> = None;
+    let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let mounts = [
+        ("proc", "/proc", plain, none),
+        ("sysfs", "/sys", plain, none),
+        ("devtmpfs", "/dev", MsFlags::MS_NOSUID, Some("mode=0755")),
+        ("tmpfs", "/run", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755")),
+    ];
+    for (kind, at, flags, options) in mounts {
+        match mount(Some(kind), at, Some(kind), flags, options) {
+            // The kernel mounts /dev itself where it is built so.
+            Ok(()) | Err(Errno::EBUSY) => {}
+            Err(errno) => {
+                return Err(Failure {
+                    step: "mount the kernel's file systems",
+                    looked_for: format!("{kind} on {at}"),
+                    found: errno.to_string(),
+                    to_do: "boot another version; this kernel lacks it".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_cmdline() -> Result<(Wish, String), Failure> {
+    let failure = |looked_for: &str, found: String, to_do: &str| Failure {
+        step: "read the command line",
+        looked_for: looked_for.to_owned(),
+        found,
+        to_do: to_do.to_owned(),
+    };
+    let text = fs::read_to_string("/proc/cmdline")
+        .map_err(|error| failure("/proc/cmdline", error.to_string(), "boot another version"))?;
+    let one_hash = "one usrhash=, the verity root hash of /usr";
+    let image_says = "boot a UKI as the image builder made it, or give usrhash= by hand";
+    let mut hashes = cmdline::values(&text, cmdline::USRHASH);
+    hashes.dedup();
+    let root_hash = match hashes[..] {
+        [hash] => hash.parse().map_err(|error: layout::hash::NotARootHash| {
+            failure(one_hash, error.to_string(), image_says)
+        })?,
+        [] => return Err(failure(one_hash, format!("none in `{}`", text.trim()), image_says)),
+        _ => return Err(failure(one_hash, format!("{hashes:?}"), image_says)),
+    };
+    let timeout = match cmdline::values(&text, cmdline::DEVICE_TIMEOUT).last() {
+        None => DEVICE_TIMEOUT,
+        Some(seconds) => Duration::from_secs(seconds.parse().map_err(|_| {
+            let looked_for = "pithos.device-timeout=SECONDS, a whole number";
+            failure(looked_for, format!("`{seconds}`"), "correct it on the command line")
+        })?),
+    };
+    Ok((Wish { root_hash, timeout }, format!("root hash {root_hash}")))
+}
+
+fn load_modules() -> Result<(Drivers, String), Failure> {
+    let failure = |error: io::Error| Failure {
+        step: "load modules",
+        looked_for: "the lists of modules in /modules, and the devices of this machine".to_owned(),
+        found: error.to_string(),
+        to_do: "boot another version; this initramfs is not whole".to_owned(),
+    };
+    let mut drivers = Drivers::new().map_err(failure)?;
+    // Devices first, the processor among them: what checksums and hashes with its own instructions
+    // must be there before the file systems that choose among what is there.
+    drivers.serve_present().map_err(failure)?;
+    BY_NAME.iter().for_each(|name| drivers.insert(name));
+    let what = drivers.describe();
+    Ok((drivers, what))
+}
+
+fn find_disk(wish: &Wish, drivers: &mut Drivers) -> Result<((Disk, u32, u32), String), Failure> {
+    let end = Instant::now() + wish.timeout;
+    loop {
+        let mut disks = disks::scan();
+        let loader = || {
+            drivers.insert("efivarfs");
+            efi::loader_partition()
+        };
+        match disks::choose(&disks, &wish.root_hash, loader) {
+            Choice::One { disk, usr, verity } => {
+                let disk = disks.swap_remove(disk);
+                let mut what = format!("{}, partitions {usr} and {verity}", disk.name);
+                let announced = announce(&disk).map_err(|error| no_devices(&disk, &error))?;
+                if announced > 0 {
+                    what.push_str(&format!("; {announced} that the kernel did not find"));
+                }
+                return Ok(((disk, usr, verity), what));
+            }
+            Choice::Several(names) => {
+                return Err(Failure {
+                    step: "find the disk",
+                    looked_for: looked_for(&wish.root_hash),
+                    found: format!(
+                        "several disks that carry both: {}; and the boot loader does not say \
+                         which of them it came from",
+                        names.join(", ")
+                    ),
+                    to_do: "detach all but one".to_owned(),
+                });
+            }
+            Choice::None => {}
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(no_disk(wish, &disks, drivers));
+        }
+        drivers.serve_announced(left.min(LOOK_AGAIN)).map_err(|error| Failure {
+            step: "find the disk",
+            looked_for: "announcements of devices by the kernel".to_owned(),
+            found: error.to_string(),
+            to_do: REPORT.to_owned(),
+        })?;
+    }
+}
+
+/// Tells the kernel of partitions that it did not find by itself: it does not look at the backup
+/// table where the primary one is torn.
+fn announce(disk: &Disk) -> io::Result<usize> {
+    let Ok(table) = &disk.table else { return Ok(0) };
+    let mut entries = table.entries();
+    entries.retain(|number, _| !disk.partition(*number).exists());
+    if !entries.is_empty() {
+        let device = File::options().read(true).write(true).open(disk.path())?;
+        for (number, entry) in &entries {
+            // One that ends behind the disk is what the plan of root, or verity, complains of.
+            let _ = block::partition::add(&device, *number, entry.start_bytes, entry.size_bytes);
+        }
+    }
+    Ok(entries.len())
+}
+
+fn no_devices(disk: &Disk, error: &io::Error) -> Failure {
+    Failure {
+        step: "find the disk",
+        looked_for: format!("devices for the partitions of {}", disk.name),
+        found: format!("{error}\n{}", disk.describe()),
+        to_do: REPORT.to_owned(),
+    }
+}
+
+fn looked_for(hash: &RootHash) -> String {
+    format!(
+        "a disk with partitions of PARTUUID {} and {} (usrhash={hash})",
+        hash.usr_partuuid(),
+        hash.verity_partuuid()
+    )
+}
+
+fn no_disk(wish: &Wish, disks: &[Disk], drivers: &Drivers) -> Failure {
+    let mut found: Vec<String> = disks.iter().map(Disk::describe).collect();
+    if found.is_empty() {
+        found.push("no disk at all".to_owned());
+    }
+    found.extend(drivers.failures());
+    Failure {
+        step: "find the disk",
+        looked_for: looked_for(&wish.root_hash),
+        found: found.join("\n"),
+        to_do: format!(
+            "attach the disk that this UKI belongs to; if it is slow to come, give more than {} s \
+             by pithos.device-timeout=",
+            wish.timeout.as_secs()
+        ),
+    }
+}
+
+fn open_usr(hash: &RootHash, disk: &Disk, usr: u32, verity: u32) -> Result<((), String), Failure> {
+    let (data, tree) = (disk.partition(usr), disk.partition(verity));
+    let failure = |found: String| Failure {
+        step: "open /usr with dm-verity",
+        looked_for: format!(
+            "an erofs on {} that verifies with the hash tree on {} against {hash}",
+            data.display(),
+            tree.display()
+        ),
+        found,
+        to_do: "this slot is damaged: boot the other version, or write the image anew".to_owned(),
+    };
+    let mut bytes = [0; SUPERBLOCK_BYTES];
+    let read = File::open(&tree).and_then(|file| file.read_exact_at(&mut bytes, 0));
+    read.map_err(|error| failure(format!("reading {}: {error}", tree.display())))?;
+    let superblock = Superblock::parse(&bytes)
+        .map_err(|error| failure(format!("{}: {error}", tree.display())))?;
+    let params = superblock.params(&data.display().to_string(), &tree.display().to_string(), hash);
+    let target = Target { kind: "verity", sectors: superblock.verified_sectors(), params: &params };
+    let minor = Mapper::open()
+        .and_then(|mapper| mapper.create("usr", &format!("CRYPT-VERITY-{hash}-usr"), &target))
+        .map_err(|error| failure(format!("device-mapper: {error}, table: {params}")))?;
+    let device = format!("/dev/dm-{minor}");
+    let none: Option<&str> = None;
+    mount(Some(&*device), "/usr", Some("erofs"), MsFlags::MS_RDONLY | MsFlags::MS_NODEV, none)
+        .map_err(|errno| failure(format!("mounting {device} as erofs: {errno}")))?;
+    Ok(((), format!("{device}, erofs")))
+}
+
+fn mount_root(disk: &Disk, drivers: &mut Drivers) -> Result<((), String), Failure> {
+    let failure = |found: String, to_do: &str| Failure {
+        step: "mount root",
+        looked_for: format!("the root partition of {}, or room to make one", disk.name),
+        found,
+        to_do: to_do.to_owned(),
+    };
+    let table = disk.table.as_ref().expect("the disk was chosen by its table");
+    let plan = root::plan(disk.bytes, &table.entries()).map_err(|refused| {
+        failure(
+            format!("{refused}\n{}", disk.describe()),
+            "give the disk more room, or remove the partitions that are in the way",
+        )
+    })?;
+    let what = root::perform(&plan, disk, table, drivers).map_err(|error| {
+        let to_do = match plan {
+            root::Plan::Make { .. } => "start once more: a root that is not whole is made anew",
+            root::Plan::Use { .. } => {
+                "boot with pithos.on-failure=shell and repair it, or attach the disk elsewhere"
+            }
+        };
+        failure(chain(&error), to_do)
+    })?;
+    Ok(((), what))
+}
