@@ -1,0 +1,188 @@
+//! One small script per program of the tools tree, in `build/bin`.
+//!
+//! A script finds the tree relative to itself, so the build folder can be moved, and hands over to
+//! the tree's dynamic loader with the tree's libraries. The libraries are given as an option, not
+//! in the environment: a program of the host that the tool starts must not see them. The folder of
+//! the scripts goes first in PATH, so that a tool which starts another gets ours.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::step::remove;
+
+/// How a program is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A program.
+    Plain,
+    /// Converts file names by tables that libc loads.
+    Mtools,
+    /// A script in Python.
+    Python,
+}
+
+struct Program {
+    name: &'static str,
+    kind: Kind,
+    /// Shows that it starts; not all have `--version`.
+    check: &'static str,
+}
+
+const fn program(name: &'static str, kind: Kind, check: &'static str) -> Program {
+    Program { name, kind, check }
+}
+
+const PROGRAMS: &[Program] = {
+    use Kind::{Mtools, Plain, Python};
+    &[
+        program("bootctl", Plain, "--version"),
+        program("cpio", Plain, "--version"),
+        program("debugfs", Plain, "-V"),
+        program("depmod", Plain, "--version"),
+        program("dump.erofs", Plain, "--version"),
+        program("e2fsck", Plain, "-V"),
+        program("fsck.erofs", Plain, "--version"),
+        program("fsck.vfat", Plain, "--help"),
+        program("mcopy", Mtools, "--version"),
+        program("mdir", Mtools, "--version"),
+        program("minfo", Mtools, "--version"),
+        program("mke2fs", Plain, "-V"),
+        program("mkfs.erofs", Plain, "--version"),
+        program("mkfs.vfat", Plain, "--help"),
+        program("mtype", Mtools, "--version"),
+        program("qemu-img", Plain, "--version"),
+        program("qemu-system-x86_64", Plain, "--version"),
+        program("sfdisk", Plain, "--version"),
+        program("sgdisk", Plain, "--version"),
+        program("systemctl", Plain, "--version"),
+        program("systemd-dissect", Plain, "--version"),
+        program("systemd-repart", Plain, "--version"),
+        program("systemd-sysusers", Plain, "--version"),
+        program("ukify", Python, "--version"),
+        program("veritysetup", Plain, "--version"),
+        program("zstd", Plain, "--version"),
+    ]
+};
+
+/// Made if its package is in tools.list: only an image that keeps udev's hardware database needs it.
+const OPTIONAL: &[Program] = &[program("systemd-hwdb", Kind::Plain, "--version")];
+
+const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
+const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/systemd"];
+const FOLDERS: [&str; 3] = ["usr/bin", "usr/sbin", "usr/lib/systemd"];
+/// Firmware for virtual machines, by our name and by Debian's.
+const FIRMWARE: [(&str, &str); 2] =
+    [("OVMF_CODE.fd", "OVMF_CODE_4M.fd"), ("OVMF_VARS.fd", "OVMF_VARS_4M.fd")];
+
+/// Makes the tree's QEMU find its modules and firmware in the tree, and never the host's: it looks
+/// for this link beside the program that runs, which here is the dynamic loader.
+pub fn bundle(tree: &Path) -> Result<()> {
+    let link = tree.join(LIBRARIES[0]).join("qemu-bundle");
+    symlink("../../..", &link).with_context(|| format!("making {}", link.display()))
+}
+
+/// Writes the scripts into `build/bin` and the firmware into `build/firmware`, for the tree at
+/// `build/tools`, and tries every script once.
+pub fn write(build: &Path) -> Result<()> {
+    let tree = build.join("tools");
+    ensure!(tree.join(LOADER).exists(), "{} is no tools tree: it has no {LOADER}", tree.display());
+    let optional = OPTIONAL.iter().filter(|program| find(&tree, program.name).is_some());
+    let programs: Vec<&Program> = PROGRAMS.iter().chain(optional).collect();
+    replace(&build.join("bin"), |bin| {
+        for program in &programs {
+            let path = bin.join(program.name);
+            let place = find(&tree, program.name).with_context(|| {
+                format!(
+                    "the tools tree has no {}: its package is missing in \
+                     rootfs/packages/tools.list",
+                    program.name
+                )
+            })?;
+            fs::write(&path, script(program, &place)).context("writing a script")?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
+    })?;
+    replace(&build.join("firmware"), |firmware| {
+        for (ours, debians) in FIRMWARE {
+            let from = tree.join("usr/share/OVMF").join(debians);
+            fs::copy(&from, firmware.join(ours))
+                .with_context(|| format!("copying {}: is ovmf in tools.list?", from.display()))?;
+        }
+        Ok(())
+    })?;
+    programs.into_iter().try_for_each(|program| try_out(&build.join("bin"), program))
+}
+
+/// Fills a new folder and puts it in the place of the old one.
+fn replace(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let unfinished = folder.with_extension("tmp");
+    remove(&unfinished)?;
+    fs::create_dir_all(&unfinished).with_context(|| format!("making {}", unfinished.display()))?;
+    fill(&unfinished).with_context(|| format!("filling {}", folder.display()))?;
+    remove(folder)?;
+    fs::rename(&unfinished, folder).with_context(|| format!("naming {}", folder.display()))
+}
+
+/// The place of a program in the tree.
+fn find(tree: &Path, name: &str) -> Option<String> {
+    let places = FOLDERS.map(|folder| format!("{folder}/{name}"));
+    places.into_iter().find(|place| tree.join(place).exists())
+}
+
+fn script(program: &Program, place: &str) -> String {
+    let libraries = LIBRARIES.map(|folder| format!("$tools/{folder}")).join(":");
+    let start = format!(
+        "#!/bin/sh\n\
+         # Runs {name} of the tools tree. Written by `image build`.\n\
+         bin=${{0%/*}}\n\
+         case $bin in /*) ;; *) bin=$PWD/$bin ;; esac\n\
+         tools=${{bin%/*}}/tools\n\
+         export PATH=\"$bin:$PATH\"\n",
+        name = program.name
+    );
+    let run = |argv0: &str, program: &str, more: &str| {
+        format!(
+            "exec \"$tools/{LOADER}\" --library-path \"{libraries}\" --argv0 \"{argv0}\" \
+             \"$tools/{program}\" {more}\"$@\"\n"
+        )
+    };
+    let python = || run("$tools/usr/bin/python3", "usr/bin/python3", "\"$tools/PLACE\" ");
+    let rest = match program.kind {
+        Kind::Plain => run("$0", place, ""),
+        Kind::Mtools => {
+            let tables = "export GCONV_PATH=\"$tools/usr/lib/x86_64-linux-gnu/gconv\"\n";
+            format!("{tables}{}", run("$0", place, ""))
+        }
+        Kind::Python => format!(
+            "export PYTHONHOME=\"$tools/usr\" PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1\n\
+             unset PYTHONPATH\n{}",
+            python().replace("PLACE", place)
+        ),
+    };
+    format!("{start}{rest}")
+}
+
+/// Starts it once: a missing library shows now, not in the middle of a build.
+fn try_out(bin: &Path, program: &Program) -> Result<()> {
+    let path: PathBuf = bin.join(program.name);
+    let output = Command::new(&path)
+        .arg(program.check)
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .with_context(|| format!("starting {}", path.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let broken = output.status.code().is_none_or(|code| code >= 126)
+        || said.contains("error while loading shared libraries")
+        || said.contains("Traceback");
+    if broken {
+        bail!("{} {} does not run: {said}", path.display(), program.check);
+    }
+    Ok(())
+}
