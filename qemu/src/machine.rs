@@ -363,6 +363,11 @@ impl Machine {
     /// Presses the power button and waits until it is off.
     pub fn power_off(self) -> Result<Spec, Error> {
         self.press_power()?;
+        self.power_went_off()
+    }
+
+    /// What is left of it once it is off, whoever switched it off.
+    pub fn power_went_off(self) -> Result<Spec, Error> {
         self.wait_off(self.patience())?;
         Ok(self.rest())
     }
