@@ -118,7 +118,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.keep {
-            for name in [DISK_OVERLAY, DISK_COPY, VARIABLES] {
+            for name in [DISK_OVERLAY, DISK_COPY, BASE, VARIABLES] {
                 let _ = fs::remove_file(self.path.join(name));
                 let _ = fs::remove_file(self.path.join(format!("{name}.unfinished")));
             }
@@ -132,11 +132,22 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
+/// The image that an overlay lies over, held by a link: a later build takes it away from under its
+/// name, and a machine that is kept goes on with what it was made of.
+const BASE: &str = "base.raw";
+
 fn overlay(spec: &Spec, image: &Image, file: &Path) -> Result<(), Error> {
     let size = size(spec, image)?;
+    let base = file.with_file_name(BASE);
+    let _ = fs::remove_file(&base);
+    let base = match fs::hard_link(&image.raw, &base) {
+        Ok(()) => PathBuf::from(BASE),
+        // On another file system there are no links between them; the image itself must do.
+        Err(_) => fs::canonicalize(&image.raw).doing(|| format!("finding {}", image.raw.display()))?,
+    };
     let mut command = Command::new(spec.artifacts.program("qemu-img")?);
     command.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
-    command.arg(&image.raw).arg(file).arg(size.to_string());
+    command.arg(base).arg(file).arg(size.to_string());
     process::run(&mut command).map(|_| ())
 }
 

@@ -156,6 +156,10 @@ fn boots(artifacts: &Artifacts) -> anyhow::Result<String> {
     let stock = Path::new("build/stock/stock.raw");
     eprintln!("qemu: the stock image ...");
     run("cargo", &["run", "--quiet", "--profile=host", "--package=image", "--", "stock"])?;
+    // Machines of an interrupted run have made their first boot already.
+    for name in ["bench", "bench-stock"] {
+        let _ = fs::remove_dir_all(Path::new("build/run").join(name));
+    }
     let spec = |name: &str| {
         let spec = Spec::in_build(name, artifacts.clone()).cpus(1).memory_mib(2048);
         spec.offline()
