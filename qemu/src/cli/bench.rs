@@ -178,7 +178,7 @@ fn boots(artifacts: &Artifacts) -> anyhow::Result<String> {
     let first = spec("bench-stock").image(Image::open(stock)?).kept();
     let first = first.credential("agetty.autologin", "root").credential("login.noauth", "yes");
     let (machine, theirs) = bench::boot(first, bench::STOCK)?;
-    machine.wait_for("# ", machine.patience())?;
+    machine.wait_for(":~# ", machine.patience())?;
     machine.console().write_line("systemctl poweroff")?;
     let again = machine.power_went_off()?;
     eprintln!("qemu: again ...");
