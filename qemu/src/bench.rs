@@ -45,11 +45,11 @@ pub const OURS: &[Milestone] = &[
     Milestone { name: "login", text: " login: " },
 ];
 
-/// The milestones of an image with systemd in its initramfs too: the second welcome is the real.
+/// The milestones of an image with systemd in its initramfs too.
 pub const STOCK: &[Milestone] = &[
     Milestone { name: "loader", text: "BdsDxe: starting" },
     Milestone { name: "kernel", text: "EFI stub: " },
-    Milestone { name: "initramfs", text: "Welcome to " },
+    Milestone { name: "initramfs", text: "Booting initrd of " },
     Milestone { name: "systemd", text: "Welcome to " },
     Milestone { name: "login", text: " login: " },
 ];
