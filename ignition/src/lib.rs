@@ -1,0 +1,10 @@
+//! First boot: a document becomes a machine.
+//!
+//! ```text
+//! text --(json, butane, cloudconfig)--> Node tree, each node with its place in the text
+//!      --(schema, validate)-----------> a report, and a tree without what is not known
+//!      --(translate, merge)-----------> one tree of specification 3.6.0
+//!      --> Config --(plan, with facts of the machine)--> steps --(perform)--> the machine
+//! ```
+
+pub mod document;

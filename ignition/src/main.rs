@@ -1,0 +1,3 @@
+//! `ignition`: what it can do, and nothing of how.
+
+fn main() {}
