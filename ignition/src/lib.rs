@@ -8,3 +8,5 @@
 //! ```
 
 pub mod document;
+pub mod fetch;
+pub mod journal;
