@@ -5,6 +5,7 @@ pub mod json;
 pub mod node;
 pub mod report;
 pub mod schema;
+pub mod unit;
 
 pub use config::Config;
 pub use node::{Map, Mark, Node, Value};

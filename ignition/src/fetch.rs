@@ -1,6 +1,8 @@
 //! Resources: whatever a document refers to, from `data:` to a bucket of a cloud, as a stream of
 //! bytes that was checked against what the document says of it.
 
+pub mod data;
+
 use std::{
     error::Error,
     fmt,
