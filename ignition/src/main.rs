@@ -1,3 +1,19 @@
-//! `ignition`: what it can do, and nothing of how.
+//! `ignition`: a document in, a machine out.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let outcome = match cli::Cli::parse().command {
+        cli::Command::Validate(validate) => validate.run(),
+        cli::Command::Convert(convert) => convert.run(),
+        cli::Command::Merge(merge) => merge.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("ignition: {error:#}");
+        ExitCode::FAILURE
+    })
+}

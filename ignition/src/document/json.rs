@@ -289,7 +289,10 @@ mod tests {
         assert_eq!(error(""), (0, end));
         assert_eq!(error("{\"a\":1,}"), (7, "expected a key in double quotes, found '}'".into()));
         assert_eq!(error("[1 2]"), (3, "expected `,` or `]`, found '2'".into()));
-        assert_eq!(error("\"a"), (2, "expected `\"` behind a text, found the end of the text".into()));
+        assert_eq!(
+            error("\"a"),
+            (2, "expected `\"` behind a text, found the end of the text".into())
+        );
         assert_eq!(error("\"\\ud800\""), (1, "not an escape that JSON has".into()));
         assert!(error("{\"mode\": 0644}").1.contains("write 0644 as 420"));
         assert!(error(&"[".repeat(1000)).1.contains("inside each other"));

@@ -197,7 +197,7 @@ fn check_base64(data: &str) -> Result<(), NotADataUrl> {
             _ => NotADataUrl::Character(at),
         });
     }
-    if padding > 2 || data.len() % 4 != 0 {
+    if padding > 2 || !data.len().is_multiple_of(4) {
         return Err(NotADataUrl::Base64(digits.len()));
     }
     Ok(())
@@ -316,7 +316,7 @@ mod tests {
         fn every_content_comes_back(content: Vec<u8>) {
             let percent: String = content.iter().map(|byte| format!("%{byte:02x}")).collect();
             let url = format!("data:,{percent}");
-            prop_assert_eq!(DataUrl::parse(&url).unwrap().decode(), content.clone());
+            prop_assert_eq!(DataUrl::parse(&url).unwrap().decode(), content);
 
             let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
             let mut base64 = String::new();

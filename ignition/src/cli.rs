@@ -1,0 +1,30 @@
+//! The words of the command line.
+
+mod convert;
+mod input;
+mod validate;
+
+use clap::{Parser, Subcommand};
+
+/// Describes, checks and provisions machines: Ignition, Butane and cloud-config.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  \
+        ignition validate config.bu           is it right? (0 yes, 1 no)\n  \
+        ignition convert config.bu            what it says, as Ignition 3.6.0\n  \
+        ignition merge base.ign mine.bu       one document of both\n\n\
+        A FILE of `-` is standard input. Each may be Ignition JSON (3.0.0 to 3.6.0), Butane or\n\
+        cloud-config, as it is or packed with gzip or zstd."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Validate(validate::Validate),
+    Convert(convert::Convert),
+    Merge(convert::Merge),
+}

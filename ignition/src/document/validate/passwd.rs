@@ -1,0 +1,92 @@
+//! Rules for users and groups. The original has none: what useradd and groupadd would refuse in
+//! the middle of a boot is refused here.
+
+use super::Rules;
+use crate::document::{config::Passwd, node::At};
+
+impl Rules<'_> {
+    /// Users and groups.
+    pub(super) fn passwd(&mut self, passwd: &Passwd, at: &At<'_>) {
+        let users = at.key("users");
+        for (index, user) in passwd.users.iter().enumerate() {
+            let at = users.index(index);
+            self.refuse(&at.key("name"), name_problem(&user.name));
+            self.id(user.uid, &at.key("uid"));
+            self.password(user.password_hash.as_deref(), &at.key("passwordHash"));
+            for (key, path) in [("homeDir", &user.home_dir), ("shell", &user.shell)] {
+                match path.as_deref() {
+                    None | Some("") => {}
+                    Some(path) if !path.starts_with('/') => {
+                        self.error(&at.key(key), "expected an absolute path");
+                    }
+                    Some(path) => self.one_line(path, &at.key(key)),
+                }
+            }
+            self.one_line(user.gecos.as_deref().unwrap_or_default(), &at.key("gecos"));
+            let keys = at.key("sshAuthorizedKeys");
+            for (index, key) in user.ssh_authorized_keys.iter().enumerate() {
+                if key.trim_end_matches('\n').contains(['\n', '\r', '\0']) {
+                    self.error(&keys.index(index), "several lines in one key; write an entry each");
+                }
+            }
+            let groups = at.key("groups");
+            for (index, group) in user.groups.iter().enumerate() {
+                self.refuse(&groups.index(index), name_problem(group));
+            }
+        }
+        let groups = at.key("groups");
+        for (index, group) in passwd.groups.iter().enumerate() {
+            let at = groups.index(index);
+            self.refuse(&at.key("name"), name_problem(&group.name));
+            self.id(group.gid, &at.key("gid"));
+            self.password(group.password_hash.as_deref(), &at.key("passwordHash"));
+        }
+    }
+
+    /// The greatest number means "unchanged" to chown, so nobody can have it.
+    fn id(&mut self, id: Option<i64>, at: &At<'_>) {
+        if let Some(id) = id.filter(|id| !(0..i64::from(u32::MAX)).contains(id)) {
+            self.report.error(at, format!("{id} is no id: expected 0 to 4294967294"));
+        }
+    }
+
+    fn one_line(&mut self, text: &str, at: &At<'_>) {
+        if text.contains([':', '\n', '\r', '\0']) {
+            self.error(at, "a field of /etc/passwd cannot hold `:` or the end of a line");
+        }
+    }
+
+    /// Nothing, a locked password, or what crypt(3) makes: never a password itself.
+    fn password(&mut self, hash: Option<&str>, at: &At<'_>) {
+        let Some(hash) = hash else { return };
+        let bare = hash.trim_start_matches('!');
+        let old = bare.len() == 13
+            && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
+        let salted =
+            (bare.starts_with('$') || bare.starts_with('_')) && !bare.contains([':', '\n', ' ']);
+        if !(bare.is_empty() || bare == "*" || old || salted) {
+            self.report
+                .error(at, "this is not the hash of a password (crypt(3))")
+                .hint("`mkpasswd --method=yescrypt` or `openssl passwd -6` make one");
+        }
+    }
+}
+
+/// What is wrong with the name of a user or a group.
+fn name_problem(name: &str) -> Option<&'static str> {
+    let mut letters = name.chars();
+    let first = letters.next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    // A machine account of Samba ends with a dollar sign.
+    let rest = name.strip_suffix('$').unwrap_or(name);
+    let good = rest.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let digits = name.chars().all(|c| c.is_ascii_digit());
+    if name.is_empty() {
+        Some("a name is missing here")
+    } else if !first || !good || digits {
+        Some("expected a name of letters, digits, `_`, `-` and `.`, not of digits alone")
+    } else if name.len() > 32 {
+        Some("a name has at most 32 characters")
+    } else {
+        None
+    }
+}
