@@ -5,13 +5,11 @@ use std::{
     path::PathBuf,
 };
 
+use block::table::{Entry, Table};
 use layout::RootHash;
 use uuid::Uuid;
 
-use crate::{
-    report::chain,
-    table::{Entry, Table},
-};
+use crate::report::chain;
 
 /// A disk and its table, as seen.
 pub(crate) struct Disk {
@@ -140,23 +138,13 @@ mod tests {
     const NO_LOADER: fn() -> Option<Uuid> = || None;
 
     fn disk(name: &str, guids: &[Uuid]) -> Disk {
-        let table = crate::table::made_of(
-            8 << 20,
-            (1..).zip(guids).map(|(number, guid)| {
-                let (name, start_bytes) = (String::new(), u64::from(number) << 20);
-                (
-                    number,
-                    Entry {
-                        kind: *guid,
-                        guid: *guid,
-                        start_bytes,
-                        size_bytes: 512,
-                        flags: 0,
-                        name,
-                    },
-                )
-            }),
-        );
+        let mut table = Table::new(8 << 20, 512, Uuid::nil()).unwrap();
+        for (number, guid) in (1..).zip(guids) {
+            let (name, start_bytes) = (String::new(), u64::from(number) << 20);
+            let (kind, guid, size_bytes, flags) = (*guid, *guid, 512, 0);
+            let entry = Entry { kind, guid, start_bytes, size_bytes, flags, name };
+            table.set(number, Some(&entry)).unwrap();
+        }
         Disk { name: name.to_owned(), bytes: 8 << 20, table: Ok(table) }
     }
 

@@ -1,7 +1,7 @@
 //! `/init`: from the kernel's first process to systemd of the real root.
 //!
 //! It does what docs/boot.md says, in that order, and nothing else. The decisions are pure
-//! (`modules`, `disks`, `verity`, `table`, `root::plan`); `boot`, `drivers`, `root` and `switch`
+//! (`modules`, `disks`, `verity`, `root::plan`); `boot`, `drivers`, `root` and `switch`
 //! perform them.
 
 mod boot;
@@ -13,7 +13,6 @@ mod modules;
 mod report;
 mod root;
 mod switch;
-mod table;
 mod uevents;
 mod verity;
 

@@ -20,6 +20,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use block::table::{Entry, Table, TableError};
 use filesystem::{FileSystem, Kind};
 use layout::{disk as numbers, types};
 use nix::errno::Errno;
@@ -30,7 +31,6 @@ use crate::{
     disks::Disk,
     drivers::Drivers,
     switch::{UPPER, WORK},
-    table::{Entry, Table, TableError},
 };
 
 /// Where root is mounted until it is the root.

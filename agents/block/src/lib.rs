@@ -1,10 +1,11 @@
-//! Block devices and device-mapper: the calls of the kernel that take raw memory, each behind a
-//! safe function. All `unsafe` of the project is here.
+//! Block devices, their partition tables, and device-mapper: the calls of the kernel that take raw
+//! memory, each behind a safe function. All `unsafe` of the project is here.
 
 #![allow(unsafe_code)]
 
 pub mod mapper;
 pub mod partition;
+pub mod table;
 
 use std::{fs::File, io, os::fd::AsRawFd};
 

@@ -1,8 +1,7 @@
 //! What is to be done about root, decided from the table of the boot disk alone.
 
+use block::table::{Entries, Entry};
 use layout::{Role, disk as numbers, types};
-
-use crate::table::{Entries, Entry};
 
 /// What is to be done about root.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 const MIB: u64 = 1 << 20;
+const ROOT: Uuid = Uuid::from_u128(0x4f68bce3_e8cd_4db1_96e7_fbcaf984b709);
 
 struct Memory(RefCell<Vec<u8>>);
 
@@ -58,15 +59,6 @@ fn disk(mib: u64, sector: u64, partitions: &[(u32, &str, u64)]) -> Vec<u8> {
     table.write().unwrap().into_inner()
 }
 
-/// A table for the tests of others, on a disk that need not be.
-pub(crate) fn made_of(disk_bytes: u64, entries: impl IntoIterator<Item = (u32, Entry)>) -> Table {
-    let mut table = read(&disk(8, 512, &[(1, "x", 1)]), 512).unwrap();
-    table.set(1, None).unwrap();
-    table.last_lba = disk_bytes / 512 - 1;
-    entries.into_iter().for_each(|(number, entry)| table.set(number, Some(&entry)).unwrap());
-    table
-}
-
 fn read(bytes: &[u8], sector: u64) -> Result<Table, TableError> {
     Table::read(&Memory(RefCell::new(bytes.to_vec())), bytes.len() as u64, sector)
 }
@@ -82,7 +74,7 @@ fn write(bytes: &mut Vec<u8>, table: &Table) {
 }
 
 fn root(name: &str, size_bytes: u64) -> Entry {
-    let (kind, guid) = (layout::types::ROOT, Uuid::from_u128(7));
+    let (kind, guid) = (ROOT, Uuid::from_u128(7));
     Entry { kind, guid, start_bytes: 3 * MIB, size_bytes, flags: 9, name: name.to_owned() }
 }
 
@@ -225,7 +217,7 @@ fn another_program_reads_what_was_written() {
         assert_eq!(found.primary_header().unwrap().last_usable, backup.last_usable);
         let root = &found.partitions()[&3];
         assert_eq!((root.name.as_str(), root.flags), ("root", 9));
-        assert_eq!(root.part_type_guid.guid, layout::types::ROOT);
+        assert_eq!(root.part_type_guid.guid, ROOT);
         assert_eq!((root.last_lba + 1) * sector, 15 * MIB);
         assert_eq!(found.partitions()[&2].flags, 5);
     }
@@ -263,4 +255,35 @@ fn what_cannot_be_is_refused_by_name() {
     let shrunk = read(&bytes[..7 << 20], 512).unwrap();
     let said = shrunk.writes().unwrap_err().to_string();
     assert_eq!(said, "partition 1 ends at 7 MiB, but the disk has 7 MiB");
+}
+
+#[test]
+fn a_new_table_is_one_that_another_program_makes_too() {
+    for sector in [512, 4096] {
+        let table = Table::new(8 * MIB, sector, Uuid::nil()).unwrap();
+        let mut bytes = vec![0; 8 << 20];
+        write(&mut bytes, &table);
+        let theirs = disk(8, sector, &[]);
+        let same = |range: std::ops::Range<u64>| {
+            bytes[range.start as usize..range.end as usize]
+                == theirs[range.start as usize..range.end as usize]
+        };
+        assert!(same(sector..8 * MIB), "{sector}");
+        let found = read(&bytes, sector).unwrap();
+        assert!(found.entries().is_empty() && !found.wants_repair());
+        assert_eq!(found.usable().start, if sector == 512 { 34 * 512 } else { 6 * 4096 });
+        assert_eq!(found.usable().end, 8 * MIB - found.usable().start + sector);
+        assert_eq!(found.numbers(), 128);
+    }
+    assert!(Table::new(30 << 10, 512, Uuid::nil()).is_err());
+}
+
+#[test]
+fn an_erased_disk_has_no_table_at_either_end() {
+    for sector in [512, 4096] {
+        let memory = Memory(RefCell::new(disk(8, sector, &[(1, "esp", 1)])));
+        super::write(erasure(8 * MIB, sector), &memory).unwrap();
+        let bytes = memory.0.into_inner();
+        assert!(bytes.iter().all(|byte| *byte == 0));
+    }
 }

@@ -1,5 +1,6 @@
-//! The partition table of the boot disk (GPT, UEFI 2.10 chapter 5), changed so that a power cut at
-//! any write leaves a table that firmware and kernel accept.
+//! The partition table of a disk (GPT, UEFI 2.10 chapter 5), changed so that a power cut at any
+//! write leaves a table that firmware and kernel accept. `/init` changes that of the boot disk with
+//! it, and a first-boot document any other.
 //!
 //! ```text
 //! LBA 0        1        2...                                         ...        last
@@ -15,7 +16,7 @@
 //! partitions behind a free number, interleaves the two copies, and does not take the backup where
 //! only the entries of the primary are damaged.
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
+use std::{collections::BTreeMap, fs::File, io, ops::Range, os::unix::fs::FileExt};
 
 use uuid::Uuid;
 
@@ -25,28 +26,35 @@ const ENTRY_BYTES: u64 = 128;
 const NAME_UNITS: usize = 36;
 
 /// The entries of the table, by number.
-pub(crate) type Entries = BTreeMap<u32, Entry>;
+pub type Entries = BTreeMap<u32, Entry>;
 
 /// A partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: Uuid,
-    pub(crate) guid: Uuid,
-    pub(crate) start_bytes: u64,
-    pub(crate) size_bytes: u64,
-    pub(crate) flags: u64,
-    pub(crate) name: String,
+pub struct Entry {
+    /// The GUID of its type.
+    pub kind: Uuid,
+    /// Its own GUID.
+    pub guid: Uuid,
+    /// First byte.
+    pub start_bytes: u64,
+    /// Length.
+    pub size_bytes: u64,
+    /// Attribute bits.
+    pub flags: u64,
+    /// Its label.
+    pub name: String,
 }
 
 impl Entry {
-    pub(crate) fn end_bytes(&self) -> u64 {
+    /// The first byte behind it.
+    pub fn end_bytes(&self) -> u64 {
         self.start_bytes + self.size_bytes
     }
 }
 
 /// A table as it was read, and as it was changed since.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Table {
+pub struct Table {
     sector: u64,
     last_lba: u64,
     /// Of the copy that is whole.
@@ -73,37 +81,61 @@ struct Header {
 
 /// One write of a change of the table.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Write {
+pub enum Write {
+    /// These bytes go there.
     Bytes {
+        /// Where, from the start of the disk.
         offset: u64,
+        /// What.
         bytes: Vec<u8>,
     },
     /// What was written before is on the disk before anything that comes behind.
     Sync,
 }
 
+/// Why a table cannot be read, changed or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TableError {
+pub enum TableError {
+    /// Nobody makes others.
     #[error("sectors of {0} bytes are not supported, only of 512 and 4096")]
     Sectors(u64),
+    /// Neither copy is whole, or there is none.
     #[error("no valid partition table (GPT)")]
     NoGpt,
+    /// There would be no room between the two copies.
+    #[error("a disk of {0} bytes is too small for a partition table")]
+    TooSmall(u64),
+    /// An entry makes no sense.
     #[error("partition {0} of the table is damaged: it ends before it starts, or nowhere")]
     Entry(u32),
+    /// The disk was longer when the entry was written.
     #[error("partition {number} ends at {end} MiB, but the disk has {disk} MiB")]
-    Beyond { number: u32, end: u64, disk: u64 },
+    Beyond {
+        /// Of the entry.
+        number: u32,
+        /// Where it ends, in MiB.
+        end: u64,
+        /// The length of the disk, in MiB.
+        disk: u64,
+    },
+    /// The array of entries ends before.
     #[error("the table has no number {0}")]
     Full(u32),
+    /// The disk did not give its bytes.
     #[error("reading the partition table")]
     Read(#[source] io::Error),
+    /// The disk did not take its bytes.
     #[error("writing the partition table")]
     Write(#[source] io::Error),
 }
 
 /// What is read and written: a disk, or a test's memory.
-pub(crate) trait Disk {
+pub trait Disk {
+    /// Reads all of `bytes` from there.
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` there.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Returns when all that was written will be there after a power cut.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -122,8 +154,46 @@ impl Disk for File {
 }
 
 impl Table {
+    /// An empty table for a disk, whatever is on it now.
+    pub fn new(disk_bytes: u64, sector: u64, disk_guid: Uuid) -> Result<Self, TableError> {
+        if !matches!(sector, 512 | 4096) {
+            return Err(TableError::Sectors(sector));
+        }
+        let (entry_count, array_lba, sectors) = (128u64, 2, (128 * ENTRY_BYTES).div_ceil(sector));
+        let first_usable = array_lba + sectors;
+        let last_lba = (disk_bytes / sector).saturating_sub(1);
+        if last_lba < 2 * first_usable {
+            return Err(TableError::TooSmall(disk_bytes));
+        }
+        let mut bytes = vec![0; sector as usize];
+        bytes[..8].copy_from_slice(b"EFI PART");
+        bytes[8..12].copy_from_slice(&0x1_0000u32.to_le_bytes());
+        bytes[12..16].copy_from_slice(&92u32.to_le_bytes());
+        bytes[40..48].copy_from_slice(&first_usable.to_le_bytes());
+        bytes[56..72].copy_from_slice(&disk_guid.to_bytes_le());
+        bytes[80..84].copy_from_slice(&(entry_count as u32).to_le_bytes());
+        bytes[84..88].copy_from_slice(&(ENTRY_BYTES as u32).to_le_bytes());
+        let header = Header {
+            bytes,
+            alternate_lba: last_lba,
+            array_lba,
+            entry_bytes: ENTRY_BYTES,
+            entry_count,
+            array_crc: 0,
+        };
+        let mut mbr = vec![0; sector as usize];
+        // One partition of the type that protects, from sector 1; `mbr_of_this_disk` says how long.
+        mbr[447..451].copy_from_slice(&[0, 2, 0, 0xee]);
+        mbr[451..454].fill(0xff);
+        mbr[454] = 1;
+        mbr[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let array = vec![0; (entry_count * ENTRY_BYTES) as usize];
+        let (primary_is_whole, both_are_current) = (false, false);
+        Ok(Self { sector, last_lba, header, array, mbr, primary_is_whole, both_are_current })
+    }
+
     /// Reads the table of a disk: the primary one, or the backup where that is not whole.
-    pub(crate) fn read(disk: &impl Disk, disk_bytes: u64, sector: u64) -> Result<Self, TableError> {
+    pub fn read(disk: &impl Disk, disk_bytes: u64, sector: u64) -> Result<Self, TableError> {
         if !matches!(sector, 512 | 4096) {
             return Err(TableError::Sectors(sector));
         }
@@ -162,12 +232,25 @@ impl Table {
     }
 
     /// Whether a copy is torn, stale, or not at the end of the disk.
-    pub(crate) fn wants_repair(&self) -> bool {
+    pub fn wants_repair(&self) -> bool {
         !self.both_are_current
     }
 
+    /// Where partitions may be, in bytes: behind the primary copy, before the backup, which may be
+    /// further on than the table says, as the disk may have grown.
+    pub fn usable(&self) -> Range<u64> {
+        let first = u64_at(&self.header.bytes, 40).max(2);
+        let end = self.last_lba - self.header.array_sectors(self.sector);
+        first.min(end) * self.sector..end * self.sector
+    }
+
+    /// How many entries it has room for.
+    pub fn numbers(&self) -> u32 {
+        u32::try_from(self.header.entry_count).unwrap_or(u32::MAX)
+    }
+
     /// The partitions.
-    pub(crate) fn entries(&self) -> Entries {
+    pub fn entries(&self) -> Entries {
         self.parse_entries().expect("they were parsed when the table was read")
     }
 
@@ -201,7 +284,7 @@ impl Table {
     }
 
     /// Sets or clears an entry. Every other one stays as it is, to the byte.
-    pub(crate) fn set(&mut self, number: u32, entry: Option<&Entry>) -> Result<(), TableError> {
+    pub fn set(&mut self, number: u32, entry: Option<&Entry>) -> Result<(), TableError> {
         let length = self.header.entry_bytes as usize;
         let slot = (number as usize).checked_sub(1).map(|index| index * length);
         let bytes = slot.and_then(|at| self.array.get_mut(at..at + length));
@@ -222,7 +305,7 @@ impl Table {
     }
 
     /// The writes that put this table on the disk, its backup at the disk's end.
-    pub(crate) fn writes(&self) -> Result<Vec<Write>, TableError> {
+    pub fn writes(&self) -> Result<Vec<Write>, TableError> {
         let sectors = self.header.array_sectors(self.sector);
         let backup_array = self.last_lba - sectors;
         let disk_mib = ((self.last_lba + 1) * self.sector) >> 20;
@@ -256,15 +339,8 @@ impl Table {
     }
 
     /// Puts this table on the disk.
-    pub(crate) fn write(&self, disk: &impl Disk) -> Result<(), TableError> {
-        for write in self.writes()? {
-            match write {
-                Write::Bytes { offset, bytes } => disk.write_all_at(&bytes, offset),
-                Write::Sync => disk.sync(),
-            }
-            .map_err(TableError::Write)?;
-        }
-        Ok(())
+    pub fn write(&self, disk: &impl Disk) -> Result<(), TableError> {
+        write(self.writes()?, disk)
     }
 
     fn header_at(&self, own_lba: u64, array_lba: u64, alternate_lba: u64) -> Vec<u8> {
@@ -322,6 +398,38 @@ impl Header {
     }
 }
 
+/// The writes that leave a disk without any table: nothing to find in the MBR, no copy of a GPT at
+/// its start or end. The boot code of the MBR stays.
+pub fn erasure(disk_bytes: u64, sector: u64) -> Vec<Write> {
+    let array = (128 * ENTRY_BYTES).div_ceil(sector) * sector;
+    let zeros = |offset: u64, end: u64| {
+        let end = end.min(disk_bytes);
+        let bytes = vec![0; end.saturating_sub(offset) as usize];
+        Write::Bytes { offset, bytes }
+    };
+    let end = disk_bytes / sector * sector;
+    let backup = end.saturating_sub(sector + array).max(sector);
+    vec![
+        zeros(backup, end),
+        Write::Sync,
+        zeros(446, 512),
+        zeros(sector, 2 * sector + array),
+        Write::Sync,
+    ]
+}
+
+/// Performs writes, in order.
+pub fn write(writes: Vec<Write>, disk: &impl Disk) -> Result<(), TableError> {
+    for write in writes {
+        match write {
+            Write::Bytes { offset, bytes } => disk.write_all_at(&bytes, offset),
+            Write::Sync => disk.sync(),
+        }
+        .map_err(TableError::Write)?;
+    }
+    Ok(())
+}
+
 /// The checksum of a header, its own field taken as zero.
 fn header_crc(header: &[u8], length: usize) -> u32 {
     let mut crc = crc32fast::Hasher::new();
@@ -342,9 +450,6 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 fn guid_at(bytes: &[u8], at: usize) -> Uuid {
     Uuid::from_bytes_le(bytes[at..at + 16].try_into().expect("16 bytes"))
 }
-
-#[cfg(test)]
-pub(crate) use tests::made_of;
 
 #[cfg(test)]
 mod tests;
