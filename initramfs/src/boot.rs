@@ -20,8 +20,10 @@ use crate::{
     drivers::Drivers,
     efi,
     log::Log,
-    report::{Failure, chain},
-    root, switch,
+    provision::{Prepared, Provisioner, RootWish},
+    report::{self, Failure, chain},
+    root::{self, RootError},
+    switch,
     verity::{SUPERBLOCK_BYTES, Superblock},
 };
 
@@ -277,27 +279,80 @@ fn open_usr(hash: &RootHash, disk: &Disk, usr: u32, verity: u32) -> Result<((), 
 }
 
 fn mount_root(disk: &Disk, drivers: &mut Drivers) -> Result<((), String), Failure> {
-    let failure = |found: String, to_do: &str| Failure {
-        step: "mount root",
-        looked_for: format!("the root partition of {}, or room to make one", disk.name),
-        found,
-        to_do: to_do.to_owned(),
-    };
-    let table = disk.table.as_ref().expect("the disk was chosen by its table");
-    let plan = root::plan(disk.bytes, &table.entries()).map_err(|refused| {
-        failure(
-            format!("{refused}\n{}", disk.describe()),
-            "give the disk more room, or remove the partitions that are in the way",
-        )
-    })?;
-    let what = root::perform(&plan, disk, table, drivers).map_err(|error| {
-        let to_do = match plan {
-            root::Plan::Make { .. } => "start once more: a root that is not whole is made anew",
-            root::Plan::Use { .. } => {
+    let plan = plan_root(disk)?;
+    let failure = |error: &RootError, plan: &root::Plan| {
+        let to_do = match (error, plan) {
+            (RootError::Provisioning(_), _) => {
+                "correct the document that describes this machine, and start it once more: it \
+                 begins anew"
+            }
+            (_, root::Plan::Make { .. }) => {
+                "start once more: a root that is not whole is made anew"
+            }
+            (_, root::Plan::Use { .. }) => {
                 "boot with pithos.on-failure=shell and repair it, or attach the disk elsewhere"
             }
         };
-        failure(chain(&error), to_do)
+        let is_document = matches!(error, RootError::Provisioning(_));
+        Failure {
+            step: if is_document { PROVISION } else { "mount root" },
+            looked_for: if is_document {
+                "a machine as its first-boot document says".to_owned()
+            } else {
+                looked_for_root(disk)
+            },
+            found: chain(error),
+            to_do: to_do.to_owned(),
+        }
+    };
+    let nothing = RootWish::default();
+    if let root::Plan::Use { .. } = plan {
+        let table = disk.table.as_ref().expect("the plan is of its table");
+        let what = root::perform(&plan, disk, table, &nothing, drivers, || Ok(()))
+            .map_err(|error| failure(&error, &plan))?;
+        return Ok(((), what));
+    }
+    // First boot: before root is made, the document has its say on all disks.
+    let mut provisioner = Provisioner::start(disk).map_err(|error| failure(&error, &plan))?;
+    let wish = match provisioner.prepared().map_err(|error| failure(&error, &plan))? {
+        Prepared::Root(wish) => wish,
+        Prepared::Reboot => report::reboot_now("other kernel arguments, as the document says"),
+    };
+    let name = disk.name.clone();
+    let disk = disks::look(name).ok_or_else(|| Failure {
+        step: "mount root",
+        looked_for: "the disk, after the document had its say".to_owned(),
+        found: "it is gone".to_owned(),
+        to_do: REPORT.to_owned(),
     })?;
+    let plan = plan_root(&disk)?.of_at_most(wish.size_mib);
+    let table = disk.table.as_ref().expect("the plan is of its table");
+    let what = root::perform(&plan, &disk, table, &wish, drivers, || {
+        let tree = switch::Inside::mount()?;
+        let finished = provisioner.finish();
+        tree.unmount().and(finished)
+    })
+    .map_err(|error| failure(&error, &plan))?;
     Ok(((), what))
+}
+
+/// The step of the first boot that belongs to whoever wrote the document.
+pub(crate) const PROVISION: &str = "provision";
+
+fn looked_for_root(disk: &Disk) -> String {
+    format!("the root partition of {}, or room to make one", disk.name)
+}
+
+fn plan_root(disk: &Disk) -> Result<root::Plan, Failure> {
+    let table = disk.table.as_ref().map_err(|why| why.clone());
+    let found = table.and_then(|table| {
+        root::plan(disk.bytes, &table.entries())
+            .map_err(|refused| format!("{refused}\n{}", disk.describe()))
+    });
+    found.map_err(|found| Failure {
+        step: "mount root",
+        looked_for: looked_for_root(disk),
+        found,
+        to_do: "give the disk more room, or remove the partitions that are in the way".to_owned(),
+    })
 }

@@ -71,7 +71,8 @@ pub(crate) fn scan() -> Vec<Disk> {
     names.into_iter().filter_map(look).collect()
 }
 
-fn look(name: String) -> Option<Disk> {
+/// A disk as it is now.
+pub(crate) fn look(name: String) -> Option<Disk> {
     let device = File::open(PathBuf::from("/dev").join(&name)).ok()?;
     let bytes = block::size_bytes(&device).ok()?;
     let sector = block::sector_bytes(&device).ok()?;

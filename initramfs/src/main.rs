@@ -10,6 +10,7 @@ mod drivers;
 mod efi;
 mod log;
 mod modules;
+mod provision;
 mod report;
 mod root;
 mod switch;

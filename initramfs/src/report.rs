@@ -15,7 +15,7 @@ use std::{
 use layout::cmdline;
 use nix::sys::reboot::{RebootMode, reboot};
 
-use crate::{efi, log};
+use crate::{boot::PROVISION, efi, log};
 
 /// How long the report stays on the screen before a reboot.
 const READING_TIME: Duration = Duration::from_secs(10);
@@ -89,10 +89,12 @@ impl Then {
     }
 }
 
-fn then(cmdline: &str) -> Then {
+fn then(cmdline: &str, step: &str) -> Then {
     match cmdline::values(cmdline, cmdline::ON_FAILURE).last() {
         Some(&"halt") => Then::Halt,
         Some(&"shell") => Then::Shell,
+        // Another try, or another version, would find the same document.
+        None if step == PROVISION => Then::Halt,
         // What is misspelt must not stop a machine that nobody watches.
         Some(_) | None => Then::Reboot,
     }
@@ -103,7 +105,7 @@ fn then(cmdline: &str) -> Then {
 pub(crate) fn stop(failure: &Failure) {
     say(&format!("\n{failure}"));
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let then = then(&cmdline);
+    let then = then(&cmdline, failure.step);
     if then == Then::Shell
         && let Err(why) = shell()
     {
@@ -125,6 +127,14 @@ pub(crate) fn stop(failure: &Failure) {
             say(&format!("  The reboot failed: {error}."));
         }
     }
+}
+
+/// Starts the machine again, because that was asked for.
+pub(crate) fn reboot_now(why: &str) -> ! {
+    say(&format!("Rebooting: {why}."));
+    nix::unistd::sync();
+    let Err(error) = reboot(RebootMode::RB_AUTOBOOT);
+    panic!("the reboot failed: {error}");
 }
 
 /// A shell from the verified /usr on the console; it comes back when the shell ends.
@@ -202,9 +212,11 @@ mod tests {
 
     #[test]
     fn the_last_wish_of_the_command_line_holds_and_a_misspelt_one_reboots() {
-        assert_eq!(then("pithos.on-failure=halt"), Then::Halt);
-        assert_eq!(then("pithos.on-failure=halt pithos.on-failure=shell"), Then::Shell);
-        assert_eq!(then("pithos.on-failure=sell"), Then::Reboot);
-        assert_eq!(then(""), Then::Reboot);
+        assert_eq!(then("pithos.on-failure=halt", "any"), Then::Halt);
+        assert_eq!(then("pithos.on-failure=halt pithos.on-failure=shell", "any"), Then::Shell);
+        assert_eq!(then("pithos.on-failure=sell", "any"), Then::Reboot);
+        assert_eq!(then("", "any"), Then::Reboot);
+        assert_eq!(then("", PROVISION), Then::Halt);
+        assert_eq!(then("pithos.on-failure=reboot", PROVISION), Then::Reboot);
     }
 }

@@ -7,7 +7,7 @@
 //!                                     noted errors, mount, grow
 //! ```
 //!
-//! A first-boot document gets its turn in `make`, between the new entry and its last step.
+//! A first-boot document gets its turn between the making of root and its last step.
 
 mod filesystem;
 mod plan;
@@ -21,7 +21,8 @@ use std::{
 };
 
 use block::table::{Entry, Table, TableError};
-use filesystem::{FileSystem, Kind};
+use filesystem::FileSystem;
+pub(crate) use filesystem::Kind;
 use layout::{disk as numbers, types};
 use nix::errno::Errno;
 pub(crate) use plan::{Plan, plan};
@@ -30,6 +31,7 @@ use uuid::Uuid;
 use crate::{
     disks::Disk,
     drivers::Drivers,
+    provision::RootWish,
     switch::{UPPER, WORK},
 };
 
@@ -47,19 +49,24 @@ pub(crate) enum RootError {
     Program { command: String, status: String, output: String },
     #[error("{0} has no file system that PithOS knows (ext4, xfs, btrfs)")]
     Unknown(String),
+    #[error("{0}")]
+    Provisioning(String),
 }
 
-fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> RootError {
+pub(crate) fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> RootError {
     let doing = what.into();
     move |source| RootError::Io { doing, source }
 }
 
-/// Performs the plan: afterwards root is mounted on [`TREE`]. Says what it did.
+/// Performs the plan: afterwards root is mounted on [`TREE`]. Says what it did. `fill` gets a new
+/// root, mounted, before it counts as one.
 pub(crate) fn perform(
     plan: &Plan,
     disk: &Disk,
     table: &Table,
+    wish: &RootWish,
     drivers: &mut Drivers,
+    fill: impl FnOnce() -> Result<(), RootError>,
 ) -> Result<String, RootError> {
     let path = disk.path();
     let device = OpenOptions::new().read(true).write(true).open(&path);
@@ -76,13 +83,18 @@ pub(crate) fn perform(
                 name: numbers::ROOT_UNFINISHED_LABEL.to_owned(),
             };
             table.add(forget, *number, &entry)?;
-            make(&disk.partition(*number).display().to_string())?;
+            let kind = wish.kind.unwrap_or(Kind::Ext4);
+            drivers.insert(kind.name());
+            make(kind, &disk.partition(*number).display().to_string(), wish)?;
+            fill()?;
+            sync()?;
             // The last step: it is whole.
             let name = numbers::ROOT_LABEL.to_owned();
-            let entry = Entry { kind: types::ROOT, flags: types::FLAG_GROW, name, ..entry };
+            let flags = if wish.size_mib.is_some() { 0 } else { types::FLAG_GROW };
+            let entry = Entry { kind: types::ROOT, flags, name, ..entry };
             table.table.set(*number, Some(&entry))?;
             table.write()?;
-            Ok(format!("made partition {number}: ext4, {} MiB", size_bytes >> 20))
+            Ok(format!("made partition {number}: {}, {} MiB", kind.name(), size_bytes >> 20))
         }
         Plan::Use { number, start_bytes, grow_to } => {
             if let Some(size_bytes) = grow_to {
@@ -137,10 +149,14 @@ impl Changing {
     }
 }
 
-fn make(device: &str) -> Result<(), RootError> {
-    run("/usr/sbin/mkfs.ext4", &["-q", "-F", "-L", numbers::ROOT_LABEL, "-m", "1", device], &[0])?;
-    Kind::Ext4.mount(device)?;
-    populate().map_err(doing("making the first directories of root"))?;
+fn make(kind: Kind, device: &str, wish: &RootWish) -> Result<(), RootError> {
+    let label = wish.label.as_deref().unwrap_or(numbers::ROOT_LABEL);
+    kind.make(device, label, &wish.options)?;
+    kind.mount(device)?;
+    populate().map_err(doing("making the first directories of root"))
+}
+
+fn sync() -> Result<(), RootError> {
     let tree = File::open(TREE).map_err(doing("opening root"))?;
     // Not for the directory alone: this syncs the whole file system, and says so if it failed.
     nix::unistd::syncfs(tree).map_err(|errno| doing("syncing root")(errno.into()))

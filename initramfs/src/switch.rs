@@ -9,11 +9,11 @@ use std::{
 };
 
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     unistd::{chdir, chroot, execv},
 };
 
-use crate::root::TREE;
+use crate::root::{RootError, TREE, doing};
 
 const NONE: Option<&str> = None;
 
@@ -23,6 +23,33 @@ const SHIPPED_ETC: &str = "/usr/share/pithos/etc";
 pub(crate) const UPPER: &str = ".pithos/etc/upper";
 /// The work directory of the overlay, on root.
 pub(crate) const WORK: &str = ".pithos/etc/work";
+
+/// `/usr` and `/etc` inside a root that is being filled, as the machine will see them.
+pub(crate) struct Inside(());
+
+impl Inside {
+    /// Mounts them.
+    pub(crate) fn mount() -> Result<Self, RootError> {
+        let usr = format!("{TREE}/usr");
+        mount(Some("/usr"), &*usr, NONE, MsFlags::MS_BIND, NONE)
+            .map_err(|errno| doing(format!("mounting /usr on {usr}"))(errno.into()))?;
+        let etc = format!("{TREE}/etc");
+        let options = overlay_options(TREE);
+        mount(Some("overlay"), &*etc, Some("overlay"), MsFlags::empty(), Some(&*options))
+            .map_err(|errno| doing(format!("mounting an overlay on {etc}"))(errno.into()))?;
+        Ok(Self(()))
+    }
+
+    /// Unmounts them.
+    pub(crate) fn unmount(self) -> Result<(), RootError> {
+        for below in ["etc", "usr"] {
+            let at = format!("{TREE}/{below}");
+            umount2(&*at, MntFlags::empty())
+                .map_err(|errno| doing(format!("unmounting {at}"))(errno.into()))?;
+        }
+        Ok(())
+    }
+}
 
 /// Frees what the initramfs holds, takes the mounts along, and makes the new root the root.
 pub(crate) fn into_root() -> io::Result<()> {
@@ -48,17 +75,17 @@ pub(crate) fn overlay_etc() -> io::Result<()> {
     if !Path::new(SHIPPED_ETC).is_dir() {
         return Err(io::Error::other(format!("{SHIPPED_ETC} is not in this image")));
     }
-    let options = overlay_options();
+    let options = overlay_options("");
     let etc = "/etc";
     Ok(mount(Some("overlay"), etc, Some("overlay"), MsFlags::empty(), Some(&*options))?)
 }
 
 /// The image's side changes with every version, which the kernel allows only without these three:
 /// they keep notes of the lower side in the upper one.
-fn overlay_options() -> String {
+fn overlay_options(root: &str) -> String {
     format!(
-        "lowerdir={SHIPPED_ETC},upperdir=/{UPPER},workdir=/{WORK},index=off,metacopy=off,\
-         redirect_dir=off"
+        "lowerdir={SHIPPED_ETC},upperdir={root}/{UPPER},workdir={root}/{WORK},index=off,\
+         metacopy=off,redirect_dir=off"
     )
 }
 

@@ -13,7 +13,7 @@ const HEAD_BYTES: usize = (64 << 10) + 512;
 
 /// A file system that root may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Ext4,
     Xfs,
     Btrfs,
@@ -36,6 +36,28 @@ impl Kind {
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
         }
+    }
+
+    /// The one of that name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        [Self::Ext4, Self::Xfs, Self::Btrfs].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Makes it on `device`, whatever was there before.
+    pub(super) fn make(
+        self,
+        device: &str,
+        label: &str,
+        options: &[String],
+    ) -> Result<(), RootError> {
+        let (program, ours): (_, &[&str]) = match self {
+            Self::Ext4 => ("/usr/sbin/mkfs.ext4", &["-q", "-F", "-m", "1"]),
+            Self::Xfs => ("/usr/sbin/mkfs.xfs", &["-q", "-f"]),
+            Self::Btrfs => ("/usr/sbin/mkfs.btrfs", &["-q", "-f"]),
+        };
+        let options = options.iter().map(String::as_str);
+        let args: Vec<&str> = ours.iter().copied().chain(["-L", label]).chain(options).collect();
+        run(program, &[&args[..], &[device]].concat(), &[0])
     }
 
     /// Mounts `device` as root.

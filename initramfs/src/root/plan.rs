@@ -29,6 +29,18 @@ pub(crate) enum Refused {
     CutShort { number: u32, end_mib: u64, disk_mib: u64 },
 }
 
+impl Plan {
+    /// The same with a root of at most `size_mib`.
+    pub(crate) fn of_at_most(self, size_mib: Option<u64>) -> Self {
+        match (self, size_mib.and_then(|mib| mib.checked_mul(numbers::MIB))) {
+            (Self::Make { forget, number, start_bytes, size_bytes }, Some(most)) => {
+                Self::Make { forget, number, start_bytes, size_bytes: size_bytes.min(most) }
+            }
+            (plan, _) => plan,
+        }
+    }
+}
+
 /// Decides from the table of the boot disk.
 pub(crate) fn plan(disk_bytes: u64, entries: &Entries) -> Result<Plan, Refused> {
     let of = |wanted: &dyn Fn(&Entry) -> bool| -> Vec<u32> {
@@ -49,7 +61,9 @@ pub(crate) fn plan(disk_bytes: u64, entries: &Entries) -> Result<Plan, Refused> 
             }
             let end = end_of_room(disk_bytes, entries, number, start_bytes);
             let room = end.saturating_sub(start_bytes);
-            let grow_to = (room > entry.size_bytes).then_some(room);
+            // Without the flag somebody wanted it to be as long as it is.
+            let grows = entry.flags & types::FLAG_GROW != 0;
+            let grow_to = (grows && room > entry.size_bytes).then_some(room);
             Ok(Plan::Use { number, start_bytes, grow_to })
         }
         _ => Err(Refused::Several(whole)),
@@ -111,7 +125,7 @@ mod tests {
     fn with_root(size: u64) -> Entries {
         let mut entries = shipped();
         let root = entry(types::ROOT, "root", numbers::root_start_bytes(), size);
-        entries.insert(6, root);
+        entries.insert(6, Entry { flags: types::FLAG_GROW, ..root });
         entries
     }
 
@@ -168,6 +182,18 @@ mod tests {
             plan(2 * DISK, &with_root(grown)),
             Ok(Plan::Use { number: 6, start_bytes, grow_to: None })
         );
+    }
+
+    #[test]
+    fn a_root_of_a_length_that_was_asked_for_keeps_it() {
+        let start_bytes = numbers::root_start_bytes();
+        let made = plan(DISK, &shipped()).unwrap().of_at_most(Some(1024));
+        let size_bytes = 1 << 30;
+        assert_eq!(made, Plan::Make { forget: vec![], number: 6, start_bytes, size_bytes });
+        let mut entries = with_root(size_bytes);
+        entries.get_mut(&6).unwrap().flags = 0;
+        let kept = Plan::Use { number: 6, start_bytes, grow_to: None };
+        assert_eq!(plan(DISK, &entries), Ok(kept));
     }
 
     #[test]
