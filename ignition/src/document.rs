@@ -10,6 +10,7 @@ pub mod schema;
 pub mod spec;
 pub mod unit;
 pub mod validate;
+pub mod yaml;
 
 pub use config::Config;
 pub use format::{Format, Unreadable, unpack};
