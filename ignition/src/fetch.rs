@@ -1,7 +1,21 @@
 //! Resources: whatever a document refers to, from `data:` to a bucket of a cloud, as a stream of
 //! bytes that was checked against what the document says of it.
 
+pub mod cloud;
+mod connection;
 pub mod data;
+mod fetcher;
+mod http;
+mod names;
+mod proxy;
+mod retry;
+mod s3;
+mod sigv4;
+mod tftp;
+mod trust;
+mod unpack;
+mod url;
+mod wire;
 
 use std::{
     error::Error,
@@ -9,6 +23,11 @@ use std::{
     io::{self, Write},
 };
 
+pub use self::{
+    fetcher::{Fetcher, Places, Question, Reply},
+    names::Names,
+    retry::{Clock, Wall},
+};
 use crate::document::config::Resource;
 
 /// Somebody who gets resources.

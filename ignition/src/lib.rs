@@ -8,5 +8,6 @@
 //! ```
 
 pub mod document;
+mod entropy;
 pub mod fetch;
 pub mod journal;
