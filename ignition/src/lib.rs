@@ -11,3 +11,4 @@ pub mod document;
 mod entropy;
 pub mod fetch;
 pub mod journal;
+pub mod render;
