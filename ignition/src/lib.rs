@@ -7,8 +7,10 @@
 //!      --> Config --(plan, with facts of the machine)--> steps --(perform)--> the machine
 //! ```
 
+pub mod disks;
 pub mod document;
 mod entropy;
 pub mod fetch;
 pub mod journal;
+pub mod mount;
 pub mod render;

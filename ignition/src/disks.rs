@@ -1,0 +1,97 @@
+//! Disks: partitions, arrays, encrypted volumes and file systems become what a document says.
+//!
+//! ```text
+//! Config + Facts --(plan)--> steps, or why not --(perform)--> the machine
+//!
+//! stages:  tables -> arrays -> volumes -> filesystems        each sees what the one before made
+//! ```
+//!
+//! What can be refused is refused before anything is written: [`plan`] goes over all the stages
+//! with a model of the machine, in which the steps are done as they are planned. What is behind a
+//! lock is not known then ([`Contents::Unknown`]); it is looked at when it is open.
+//!
+//! What is there as the document says is left alone, so that planning again after all was done
+//! gives no step, and a first boot that was cut short can start over.
+
+pub mod arrays;
+mod blocks;
+pub mod facts;
+pub mod filesystems;
+pub mod machine;
+pub mod names;
+pub mod partitions;
+pub mod perform;
+mod programs;
+pub mod room;
+pub mod signature;
+pub mod steps;
+pub mod volumes;
+
+pub use facts::{Contents, Device, Disk, Facts, Place, Table};
+pub use machine::{Machine, Trouble};
+pub use perform::{Handover, Supplies, apply, finish};
+pub use steps::{Change, Program, Step};
+
+use crate::document::Config;
+
+/// Why a document cannot be had on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} (at {path})")]
+pub struct Refused {
+    /// The path of the entry, as in `$.storage.disks.0.partitions.1`.
+    pub path: String,
+    /// What was wanted, and what is there.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Refused {
+    pub(crate) fn new(
+        path: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { path: path.into(), message: message.into(), hint: hint.into() }
+    }
+}
+
+/// A part of the work; the facts are gathered anew between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// `storage.disks`.
+    Tables,
+    /// `storage.raid`.
+    Arrays,
+    /// `storage.luks`.
+    Volumes,
+    /// `storage.filesystems`.
+    Filesystems,
+}
+
+impl Stage {
+    /// All, in order.
+    pub const ALL: [Self; 4] = [Self::Tables, Self::Arrays, Self::Volumes, Self::Filesystems];
+
+    /// The steps of this part, if the facts are as the parts before leave them.
+    pub fn plan(self, config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
+        match self {
+            Self::Tables => partitions::plan(config, facts),
+            Self::Arrays => arrays::plan(config, facts),
+            Self::Volumes => volumes::plan(config, facts),
+            Self::Filesystems => filesystems::plan(config, facts),
+        }
+    }
+}
+
+/// All the steps, as far as they can be known before the first is done.
+pub fn plan(config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
+    let mut facts = facts.clone();
+    let mut all = vec![];
+    for stage in Stage::ALL {
+        let steps = stage.plan(config, &facts)?;
+        steps.iter().for_each(|step| facts.take_in(step));
+        all.extend(steps);
+    }
+    Ok(all)
+}
