@@ -199,7 +199,8 @@ mod tests {
         ];
         expect![[r#"
             {"files":[{"mode":384,"path":"/first"},{"path":"/one"},{"path":"/three"}]}
-        "#]].assert_eq(&rendered(&shelf, FIRST));
+        "#]]
+        .assert_eq(&rendered(&shelf, FIRST));
     }
 
     #[test]
@@ -210,7 +211,8 @@ mod tests {
         let shelf = [("http://a/1", r#"{"ignition": {"version": "3.6.0"}}"#)];
         expect![[r#"
             null
-        "#]].assert_eq(&rendered(&shelf, first));
+        "#]]
+        .assert_eq(&rendered(&shelf, first));
     }
 
     #[test]
@@ -218,7 +220,8 @@ mod tests {
         let circle = r#"{"ignition": {"version": "3.0.0", "config": {"replace": {"source": "http://a/1"}}}}"#;
         expect![[r#"
             more than 16 documents that each lead to the next; do they lead in a circle?
-        "#]].assert_eq(&rendered(&[("http://a/1", circle)], circle));
+        "#]]
+        .assert_eq(&rendered(&[("http://a/1", circle)], circle));
     }
 
     #[test]
@@ -236,7 +239,8 @@ mod tests {
                 2 |  "storage": {"files": [{"path": "a"}]}}
                   |                                 ^
             a document has errors
-        "#]].assert_eq(&rendered(&shelf, FIRST));
+        "#]]
+        .assert_eq(&rendered(&shelf, FIRST));
         expect![[r#"
             getting what $.ignition.config.merge.0 refers to: fetching http://a/1: the server has no such thing
         "#]].assert_eq(&rendered(&shelf[1..], FIRST));
@@ -257,6 +261,7 @@ mod tests {
                   |                                                           ^
               name the place behind the link itself
             a document has errors
-        "#]].assert_eq(&rendered(&shelf, first));
+        "#]]
+        .assert_eq(&rendered(&shelf, first));
     }
 }

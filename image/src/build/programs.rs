@@ -12,15 +12,23 @@ use super::Places;
 use crate::{
     progress::{Progress, took},
     step::{lock, remove},
+    tree::Extra,
 };
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Package and program.
-const PROGRAMS: [(&str, &str); 1] = [("initramfs", "init")];
+const PROGRAMS: [(&str, &str); 2] = [("ignition", "ignition"), ("initramfs", "init")];
+
+/// The one of the initramfs; all others are in /usr/bin.
+const INIT: &str = "init";
 
 /// The members of the workspace that programs are built from, and their folders.
-pub(super) const MEMBERS: &[(&str, &str)] =
-    &[("block", "agents/block"), ("initramfs", "initramfs"), ("layout", "image/layout")];
+pub(super) const MEMBERS: &[(&str, &str)] = &[
+    ("block", "agents/block"),
+    ("ignition", "ignition"),
+    ("initramfs", "initramfs"),
+    ("layout", "image/layout"),
+];
 
 /// The package that a program is built from.
 pub(super) fn package(program: &str) -> Option<&'static str> {
@@ -64,8 +72,29 @@ impl Programs {
 
     /// `/init` of the initramfs.
     pub(super) fn init(&self) -> PathBuf {
-        self.folder.join("init")
+        self.folder.join(INIT)
     }
+
+    /// The others: where they are in the image.
+    pub(super) fn of_usr(&self) -> Vec<Extra> {
+        let others = PROGRAMS.iter().filter(|(_, program)| *program != INIT);
+        let extra = |(_, program): &(&str, &str)| Extra {
+            from: self.folder.join(program),
+            to: format!("/usr/bin/{program}"),
+            executable: true,
+        };
+        others.map(extra).collect()
+    }
+}
+
+/// Flags for what crates have in C.
+fn c_flags(repo: &Path, home: &Path) -> String {
+    format!(
+        "-U_FORTIFY_SOURCE -fno-stack-protector -ffile-prefix-map={}=/pithos \
+         -ffile-prefix-map={}=/cargo",
+        repo.display(),
+        home.display()
+    )
 }
 
 /// Builds them into `build/programs`. What cargo has to do it decides itself.
@@ -94,6 +123,9 @@ pub(super) fn build(places: &Places, progress: &Progress) -> Result<Programs> {
         .current_dir(&places.repo)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+        // What crates have in C must not lean on the host's libc, whose headers are all there are.
+        .env("CC_x86_64_unknown_linux_musl", "gcc")
+        .env("CFLAGS_x86_64_unknown_linux_musl", c_flags(&places.repo, &home))
         .env("SOURCE_DATE_EPOCH", "0")
         .env_remove("CARGO_BUILD_TARGET");
     for (package, _) in PROGRAMS {

@@ -15,7 +15,7 @@ use crate::{
     mkosi::TREE,
     progress::Progress,
     step::{Done, Inputs, Steps, sha256_of},
-    tree::{self, Base, BaseRequest, OverlayRequest, Release, Rules},
+    tree::{self, Base, BaseRequest, Extra, OverlayRequest, Release, Rules},
 };
 
 /// What the system is made with.
@@ -112,13 +112,17 @@ impl System<'_> {
     /// `/usr` of the image: our files and programs over the packages'.
     pub(super) fn usr(&self, base: &Done) -> Result<Done> {
         let release = self.release();
-        let inputs = self
+        let extra = self.programs.of_usr();
+        let mut inputs = self
             .with_lists(self.inputs(), &["missing.list"])?
             .value("base", &base.key)
             .value("version", &release.version)
             .value("build id", &release.build_id)
             .value("flavor", &release.flavor)
             .tree("rootfs/usr", &self.places.rootfs().join("usr"))?;
+        for Extra { from, to, .. } in &extra {
+            inputs = inputs.file(to, from)?;
+        }
         self.steps.run("usr", inputs, |folder| {
             let rules = self.rules()?;
             let _working = self.progress.wait("laying our files over /usr, and checking it");
@@ -126,7 +130,7 @@ impl System<'_> {
                 base: &base.path.join("out"),
                 rootfs: &self.places.rootfs(),
                 rules: &rules,
-                extra: &[],
+                extra: &extra,
                 release: &release,
                 bin: &self.bin(),
                 out: &folder.join("out"),

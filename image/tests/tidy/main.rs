@@ -14,13 +14,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("layout", &[]),
     ("block", &[]),
     ("initramfs", &["layout", "block"]),
+    ("ignition", &["layout", "block"]),
     ("image", &["layout"]),
     ("qemu", &[]),
 ];
 
 /// Crates that never get into a room, whatever drags them in.
-const BANNED: &[(&str, &[&str])] =
-    &[("initramfs", &["tokio", "rustls", "openssl", "reqwest", "regex"]), ("layout", &["nix"])];
+const BANNED: &[(&str, &[&str])] = &[
+    ("initramfs", &["tokio", "rustls", "openssl", "reqwest", "regex"]),
+    ("ignition", &["tokio", "openssl", "reqwest", "regex"]),
+    ("layout", &["nix"]),
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("image/ is in the workspace").into()
