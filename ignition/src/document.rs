@@ -1,5 +1,6 @@
 //! The document: from text to a [`Config`], with a place in the text for every complaint.
 
+pub mod butane;
 pub mod config;
 mod format;
 pub mod json;

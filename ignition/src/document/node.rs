@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A place in a text: which text, and how many bytes into it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark {
     /// The number of the text in [`super::Sources`].
     pub source: u32,
