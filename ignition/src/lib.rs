@@ -11,6 +11,7 @@ pub mod disks;
 pub mod document;
 mod entropy;
 pub mod fetch;
+pub mod files;
 pub mod journal;
 pub mod mount;
 pub mod render;

@@ -197,7 +197,7 @@ mod tests {
                 [Service]
                   ExecStart = "/bin/a    --b    --c"
                   Type = "oneshot"
-                  User = "a"
+                  User = "a a"
             "#]],
         );
     }
