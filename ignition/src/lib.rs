@@ -14,4 +14,5 @@ pub mod fetch;
 pub mod files;
 pub mod journal;
 pub mod mount;
+pub mod network;
 pub mod render;
