@@ -135,18 +135,19 @@ fn continued<'a>(
     lines: &mut impl Iterator<Item = (&'a str, usize)>,
 ) -> Result<String, NotAUnit> {
     let mut value = String::new();
-    let mut line = first;
-    while let Some(part) = line.strip_suffix('\\') {
-        value.push_str(part);
-        value.push(' ');
-        let next = lines.find(|(line, _)| !is_comment(line.trim()));
-        let Some((next, number)) = next else { break };
-        if next.len() >= MAX_LINE_BYTES {
-            return Err(NotAUnit { line: number, reason: Reason::LongLine });
+    let mut line = Some(first);
+    while let Some(text) = line.take() {
+        let part = text.strip_suffix('\\');
+        value.push_str(part.unwrap_or(text));
+        if part.is_some() {
+            value.push(' ');
+            let next = lines.find(|(line, _)| !is_comment(line.trim()));
+            if let Some((_, number)) = next.filter(|(next, _)| next.len() >= MAX_LINE_BYTES) {
+                return Err(NotAUnit { line: number, reason: Reason::LongLine });
+            }
+            line = next.map(|(next, _)| next);
         }
-        line = next;
     }
-    value.push_str(line.strip_suffix('\\').unwrap_or(line));
     Ok(value.trim().to_owned())
 }
 
@@ -197,7 +198,7 @@ mod tests {
                 [Service]
                   ExecStart = "/bin/a    --b    --c"
                   Type = "oneshot"
-                  User = "a a"
+                  User = "a"
             "#]],
         );
     }

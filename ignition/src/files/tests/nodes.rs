@@ -1,5 +1,6 @@
 //! Directories, files and links, and what is there already.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -234,4 +235,44 @@ fn what_a_lost_run_left_is_removed() {
     tree.file("/d/.ignition-unfinished", "half of it");
     tree.apply(storage(json!({"files": [{"path": "/d/whole"}]}))).unwrap();
     assert_eq!(tree.picture(), "/d/ 755\n/d/whole 644 \"\"\n");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn what_was_applied_once_is_as_it_was_the_second_time(
+        wishes in prop::collection::btree_map("(/[ab]{1,2}){1,3}", (0..4u8, any::<bool>(), "[xyz]{0,2}"), 1..6),
+        there in prop::collection::vec("(/[ab]{1,2}){1,3}", 0..4),
+    ) {
+        let tree = Tree::new();
+        for path in there {
+            let path = tree.path(&path);
+            if fs::create_dir_all(path.parent().unwrap()).is_ok() {
+                let _ = fs::write(path, "there");
+            }
+        }
+        let (mut files, mut directories, mut links) = (Vec::new(), Vec::new(), Vec::new());
+        for (path, (kind, overwrite, text)) in &wishes {
+            match kind {
+                0 => files.push(json!({"path": path})),
+                1 => {
+                    let contents = json!({"source": format!("data:,{text}")});
+                    files.push(json!({"path": path, "overwrite": overwrite, "contents": contents}));
+                }
+                2 => directories.push(json!({"path": path})),
+                _ => links.push(json!({"path": path, "target": format!("/{text}"), "overwrite": overwrite})),
+            }
+        }
+        let config = storage(json!({"files": files, "directories": directories, "links": links}));
+        if tree.apply(config.clone()).is_ok() {
+            let picture = tree.picture();
+            // Only what comes below a link of the same document may find it other than it was: the
+            // rules for documents refuse that.
+            if links.is_empty() {
+                let again = tree.apply(config).unwrap();
+                prop_assert!(again.steps.iter().all(|(_, outcome)| *outcome == Outcome::AsItWas));
+                prop_assert_eq!(tree.picture(), picture);
+            }
+        }
+    }
 }
