@@ -25,6 +25,8 @@ mod programs;
 pub mod room;
 pub mod signature;
 pub mod steps;
+#[cfg(test)]
+mod tests;
 pub mod volumes;
 
 pub use facts::{Contents, Device, Disk, Facts, Place, Table};

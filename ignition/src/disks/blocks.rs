@@ -95,6 +95,8 @@ pub(super) fn scan() -> Vec<Block> {
     let Ok(list) = fs::read_dir(SYS) else { return vec![] };
     let mut names: Vec<String> =
         list.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    // A floppy disk that is not there takes its time to say so.
+    names.retain(|name| !name.starts_with("fd"));
     names.sort();
     let mut blocks: Vec<Block> = names.into_iter().filter_map(look).collect();
     let disks: Vec<String> =

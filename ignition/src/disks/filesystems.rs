@@ -105,7 +105,7 @@ fn program(at: &str, format: &str, wanted: &Filesystem) -> Result<Option<Program
     let (path, force, uuid, label): (_, &[&str], _, _) = match format {
         "ext4" => ("/usr/sbin/mkfs.ext4", &["-F"], "-U", "-L"),
         "xfs" => ("/usr/sbin/mkfs.xfs", &["-f"], "-m", "-L"),
-        "btrfs" => ("/usr/bin/mkfs.btrfs", &["--force"], "-U", "-L"),
+        "btrfs" => ("/usr/sbin/mkfs.btrfs", &["--force"], "-U", "-L"),
         "swap" => ("/usr/sbin/mkswap", &["-f"], "-U", "-L"),
         "vfat" => ("/usr/sbin/mkfs.vfat", &[], "-i", "-n"),
         "none" => return Ok(None),

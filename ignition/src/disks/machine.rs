@@ -23,7 +23,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Where the disks of a document are.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
-    /// Image files that stand for disks, by the names that the document calls these by.
+    /// What stands for a device, by the name that the document calls it by: an image file, or a
+    /// device that has another name here.
     pub images: BTreeMap<String, PathBuf>,
     /// How long to wait for a device that is not there.
     pub patience: Duration,
@@ -164,7 +165,8 @@ impl Look<'_> {
         let (size_bytes, sector_bytes, table) =
             read.map_err(doing(at, format!("reading the table of {}", path.display())))?;
         let (mut used_by, mut used_partitions) = (None, BTreeMap::new());
-        if let Some(own) = self.kernel_name(name, &path) {
+        let own = path.file_name().filter(|_| !path.is_file());
+        if let Some(own) = own.map(|name| name.to_string_lossy().into_owned()) {
             used_by = blocks::user_of(&own);
             for (number, partition) in blocks::known_partitions(&own) {
                 if let Some(user) = blocks::user_of(&partition) {
@@ -191,9 +193,8 @@ impl Look<'_> {
         };
         let found = blocks::look_into(&place);
         let found = found.map_err(doing(at, format!("looking into {}", place.path.display())))?;
-        let node = node_name(&place);
-        let used_by = node.filter(|_| !self.is_image(&place.path));
-        let used_by = used_by.and_then(|name| blocks::user_of(&name));
+        let node = node_name(&place).filter(|_| !place.path.is_file());
+        let used_by = node.and_then(|name| blocks::user_of(&name));
         let is_disk = self.facts.disks.values().any(|disk| {
             disk.path == place.path && place.partition.is_none() && disk.table != Table::None
         });
@@ -201,16 +202,6 @@ impl Look<'_> {
         let device = Device { place: Some(place), contents, used_by, is_disk };
         self.facts.devices.insert(name.to_owned(), device);
         Ok(())
-    }
-
-    fn is_image(&self, path: &Path) -> bool {
-        self.machine.images.values().any(|image| image == path)
-    }
-
-    fn kernel_name(&self, name: &str, path: &Path) -> Option<String> {
-        let is_image = self.machine.images.contains_key(name);
-        let own = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        own.filter(|_| !is_image)
     }
 
     fn place(&self, at: &str, name: &str) -> Result<Option<Place>, Trouble> {

@@ -13,10 +13,14 @@
 //! An entry with number 0 means the partition of its label; where there is none, the next number
 //! that is free.
 
+#[cfg(test)]
+mod tests;
+mod wanted;
+
 use std::collections::BTreeSet;
 
 use block::table::{Entries, Entry};
-use layout::{disk::MIB, types};
+use layout::disk::MIB;
 use uuid::Uuid;
 
 use super::{
@@ -26,6 +30,7 @@ use super::{
     steps::{Change, Step},
 };
 use crate::document::{Config, config};
+use wanted::{Difference, Wanted, bytes};
 
 /// The steps for `storage.disks`.
 pub fn plan(config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
@@ -50,15 +55,6 @@ struct Planner<'a> {
     at: &'a str,
     wanted: &'a config::Disk,
     disk: &'a Disk,
-}
-
-/// An entry of the document with what it means on this disk.
-struct Wanted<'a> {
-    at: String,
-    entry: &'a config::Partition,
-    number: u32,
-    start_bytes: u64,
-    size_bytes: u64,
 }
 
 impl Planner<'_> {
@@ -382,59 +378,6 @@ impl Planner<'_> {
     }
 }
 
-/// In what a partition is not as described.
-struct Difference {
-    words: String,
-    is_size: bool,
-}
-
-impl Wanted<'_> {
-    fn create(&self) -> Result<Change, Refused> {
-        Ok(Change::Create {
-            number: self.number,
-            // Linux data: the type of every partition that nothing is said of.
-            kind: self.guid("typeGuid", &self.entry.type_guid)?.unwrap_or(types::UNFINISHED),
-            guid: self.guid("guid", &self.entry.guid)?,
-            label: self.entry.label.clone().unwrap_or_default(),
-            start_bytes: self.start_bytes,
-            size_bytes: self.size_bytes,
-        })
-    }
-
-    fn guid(&self, key: &str, text: &Option<String>) -> Result<Option<Uuid>, Refused> {
-        let text = text.as_deref().filter(|text| !text.is_empty());
-        text.map(Uuid::parse_str).transpose().map_err(|_| {
-            Refused::new(
-                format!("{}.{key}", self.at),
-                format!("`{}` is not a GUID", text.unwrap_or_default()),
-                "write 8-4-4-4-12 hexadecimal digits",
-            )
-        })
-    }
-
-    fn differs(&self, found: &Entry) -> Result<Vec<Difference>, Refused> {
-        let mut all = vec![];
-        let mut differ = |is_size: bool, what: &str, is: String, wanted: String| {
-            if is != wanted {
-                let words = format!("its {what} is {is}, not {wanted}");
-                all.push(Difference { words, is_size });
-            }
-        };
-        differ(false, "start", amount(found.start_bytes), amount(self.start_bytes));
-        differ(true, "size", amount(found.size_bytes), amount(self.size_bytes));
-        if let Some(guid) = self.guid("guid", &self.entry.guid)? {
-            differ(false, "GUID", found.guid.to_string(), guid.to_string());
-        }
-        if let Some(kind) = self.guid("typeGuid", &self.entry.type_guid)? {
-            differ(false, "type", found.kind.to_string(), kind.to_string());
-        }
-        if let Some(label) = &self.entry.label {
-            differ(false, "label", format!("`{}`", found.name), format!("`{label}`"));
-        }
-        Ok(all)
-    }
-}
-
 /// Whether a change would find its result.
 fn is_done(change: &Change, there: &Entries) -> bool {
     match change {
@@ -456,19 +399,3 @@ fn is_done(change: &Change, there: &Entries) -> bool {
 fn describe(entry: &Entry) -> String {
     format!("`{}`, {} at {}", entry.name, amount(entry.size_bytes), amount(entry.start_bytes))
 }
-
-/// Mebibytes of the document as bytes.
-fn bytes(at: &str, key: &str, mib: Option<i64>) -> Result<Option<u64>, Refused> {
-    let Some(mib) = mib else { return Ok(None) };
-    let bytes = u64::try_from(mib).ok().and_then(|mib| mib.checked_mul(MIB));
-    bytes.map(Some).ok_or_else(|| {
-        Refused::new(
-            format!("{at}.{key}"),
-            format!("{mib} MiB is nowhere on a disk"),
-            "give a whole number that is not negative, and fits",
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests;

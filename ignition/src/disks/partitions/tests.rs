@@ -3,6 +3,7 @@
 use std::{fs::OpenOptions, process::Command};
 
 use expect_test::{Expect, expect};
+use layout::types;
 use proptest::prelude::*;
 
 use super::*;

@@ -134,7 +134,7 @@ fn what_programs_make_is_read_as_blkid_reads_it() {
         ("/usr/sbin/mkfs.vfat", &["-n", "OEM", "-i", "2e24ec82"]),
         ("/usr/sbin/mkfs.vfat", &["-F", "32"]),
         ("/usr/sbin/mkfs.xfs", &["-q", "-f", "-L", "data"]),
-        ("/usr/bin/mkfs.btrfs", &["-q", "-f", "-L", "data"]),
+        ("/usr/sbin/mkfs.btrfs", &["-q", "-f", "-L", "data"]),
     ];
     for (maker, args) in makers {
         fs::File::create(&image).unwrap().set_len(320 << 20).unwrap();
