@@ -1,6 +1,7 @@
 //! The document: from text to a [`Config`], with a place in the text for every complaint.
 
 pub mod butane;
+pub mod cloudconfig;
 pub mod config;
 mod format;
 pub mod json;

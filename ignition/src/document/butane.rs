@@ -23,6 +23,7 @@ mod translate;
 mod trees;
 mod url;
 
+pub(crate) use self::translate::follows;
 pub use self::{
     dialect::{Dialect, Variant},
     files::{Directory, Files, Found, NoFile, Nowhere, What},

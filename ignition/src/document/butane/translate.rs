@@ -50,7 +50,7 @@ pub(super) fn no_file(at: &At<'_>, error: &NoFile, report: &mut Report) {
 }
 
 /// A tree of its own, all of which follows from what is at `mark`.
-pub(super) fn follows(mark: Mark, json: serde_json::Value) -> Node {
+pub(crate) fn follows(mark: Mark, json: serde_json::Value) -> Node {
     let value = match json {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(value) => value.into(),
