@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+mod apply;
 mod convert;
 mod input;
 mod validate;
@@ -13,7 +14,8 @@ use clap::{Parser, Subcommand};
     after_help = "Examples:\n  \
         ignition validate config.bu           is it right? (0 yes, 1 no)\n  \
         ignition convert config.bu            what it says, as Ignition 3.6.0\n  \
-        ignition merge base.ign mine.bu       one document of both\n\n\
+        ignition merge base.ign mine.bu       one document of both\n  \
+        ignition apply --root DIR config.bu   its users, files and units, below DIR\n\n\
         A FILE of `-` is standard input. Each may be Ignition JSON (3.0.0 to 3.6.0), Butane or\n\
         cloud-config, as it is or packed with gzip or zstd."
 )]
@@ -27,4 +29,5 @@ pub(crate) enum Command {
     Validate(validate::Validate),
     Convert(convert::Convert),
     Merge(convert::Merge),
+    Apply(apply::Apply),
 }

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         cli::Command::Validate(validate) => validate.run(),
         cli::Command::Convert(convert) => convert.run(),
         cli::Command::Merge(merge) => merge.run(),
+        cli::Command::Apply(apply) => apply.run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ignition: {error:#}");

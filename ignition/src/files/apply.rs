@@ -23,7 +23,8 @@ use crate::{document::Config, fetch::Fetch, journal::Journal};
 pub struct Options {
     /// Today, in days since 1970; 0 if the clock is not set.
     pub day: u32,
-    /// Directories that were made for mounts before: those in a home belong to who lives there.
+    /// Directories that were made for mounts before, by their paths from the root: those in a home
+    /// belong to who lives there.
     pub made_for_mounts: Vec<PathBuf>,
     /// What the result file says of this run; without it, none is written.
     pub run: Option<result::Run>,

@@ -308,3 +308,26 @@ fn today() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.unwrap().as_secs() / 86_400
 }
+
+#[test]
+fn directories_made_for_mounts_in_a_home_belong_to_who_lives_there() {
+    if !is_root() {
+        return;
+    }
+    let tree = machine();
+    tree.file("/home/ada/data/lost", "").file("/home/adam/x", "");
+    let made = ["/home/ada", "/home/ada/data", "/home/adam"];
+    let options = Options {
+        day: 20_000,
+        made_for_mounts: made.into_iter().map(Into::into).collect(),
+        ..Options::default()
+    };
+    tree.apply_with(passwd(json!({"users": [{"name": "ada"}]})), &options).unwrap();
+    let is = |path: &str| {
+        let metadata = tree.path(path).metadata().unwrap();
+        (metadata.uid(), metadata.mode() & 0o777)
+    };
+    assert_eq!(is("/home/ada"), (1004, 0o700));
+    assert_eq!(is("/home/ada/data"), (1004, 0o700));
+    assert_eq!(is("/home/adam"), (0, 0o755));
+}

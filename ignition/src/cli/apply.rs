@@ -1,0 +1,126 @@
+//! `ignition apply`: the files of a document onto a directory tree, for containers and tests.
+
+use std::{path::PathBuf, process::ExitCode, time::SystemTime};
+
+use anyhow::Context;
+use clap::Args;
+use ignition::{
+    document::{Config, Mark, Node, Sources, config::Ignition},
+    fetch::{Fetch, FetchError, Fetcher, Names},
+    files::{self, ApplyError, tree::Root},
+    journal::{Journal, Silent},
+    render::{Access, RenderError, render},
+};
+
+use super::input;
+
+/// Makes what is below a directory what a document says: users and groups, directories, files,
+/// links, units. Disks, file systems and the kernel's arguments are left alone.
+#[derive(Args)]
+pub(crate) struct Apply {
+    /// The directory, as if it were `/`.
+    #[arg(long, value_name = "DIR")]
+    root: PathBuf,
+    /// Only what needs no network.
+    #[arg(long)]
+    offline: bool,
+    /// Nothing is printed of what was done.
+    #[arg(long, short)]
+    quiet: bool,
+    /// The document.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// What is done is printed as it is done.
+struct Printed;
+
+impl Journal for Printed {
+    fn say(&self, line: &str) {
+        println!("{line}");
+    }
+}
+
+/// How a document's resources are had.
+struct By<'a>(Fetcher<'a>);
+
+impl Access for By<'_> {
+    fn of(&self, ignition: &Ignition) -> Result<Box<dyn Fetch + '_>, FetchError> {
+        Ok(Box::new(self.0.for_document(ignition)?))
+    }
+}
+
+impl Apply {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let mut sources = Sources::default();
+        let document = input::read(&self.file, &mut sources)?;
+        let mut report = document.report;
+        let by = By(match self.offline {
+            true => Fetcher::offline(&Silent),
+            false => Fetcher::online(Names::System, &Silent),
+        });
+        let node = document.node.filter(|_| !report.has_errors());
+        let rendered = node.map(|node| render(node, &by, &mut sources, &mut report)).transpose();
+        let node = match rendered {
+            Err(RenderError::Wrong) => None,
+            node => node?,
+        };
+        let Some(node) = node else {
+            eprint!("{}", report.display(&sources));
+            return Ok(ExitCode::FAILURE);
+        };
+        let applied = self.apply(&node, &by);
+        if let Err(error) = &applied
+            && let Some(error) = error.downcast_ref::<ApplyError>()
+        {
+            let message = without_place(error);
+            let finding = report.error_at(error.at(), mark_of(&node, error.at()), message);
+            if let Some(hint) = error.hint() {
+                finding.hint(hint);
+            }
+            eprint!("{}", report.display(&sources));
+            return Ok(ExitCode::FAILURE);
+        }
+        eprint!("{}", report.display(&sources));
+        applied.map(|()| ExitCode::SUCCESS)
+    }
+
+    fn apply(&self, node: &Node, by: &By<'_>) -> anyhow::Result<()> {
+        let config = Config::from_node(node);
+        let root = Root::open(&self.root);
+        let root = root.with_context(|| format!("opening {}", self.root.display()))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let day = u32::try_from(now.as_secs() / 86_400).unwrap_or_default();
+        let options = files::Options { day, ..files::Options::default() };
+        let fetch = by.of(&config.ignition)?;
+        let journal: &dyn Journal = if self.quiet { &Silent } else { &Printed };
+        files::apply(&root, &config, &*fetch, &options, journal)?;
+        Ok(())
+    }
+}
+
+/// The chain of causes in one line, without the place that the report shows.
+fn without_place(error: &ApplyError) -> String {
+    let mut text = error.to_string();
+    if let Some(rest) = text.strip_prefix(&format!("{}: ", error.at())) {
+        text = rest.to_owned();
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// Where something was written; what is not there would be in the nearest that is.
+fn mark_of(node: &Node, path: &str) -> Mark {
+    let mut node = node;
+    for name in path.split('.').skip(1) {
+        let index = name.parse().ok();
+        let next = node.get(name).or_else(|| index.and_then(|index| node.index(index)));
+        let Some(next) = next else { break };
+        node = next;
+    }
+    node.mark
+}
