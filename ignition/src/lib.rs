@@ -15,4 +15,5 @@ pub mod files;
 pub mod journal;
 pub mod mount;
 pub mod network;
+pub mod platform;
 pub mod render;
