@@ -21,7 +21,7 @@ pub mod machine;
 pub mod names;
 pub mod partitions;
 pub mod perform;
-mod programs;
+pub(crate) mod programs;
 pub mod room;
 pub mod signature;
 pub mod steps;

@@ -80,7 +80,7 @@ impl Trouble {
     }
 }
 
-pub(super) fn doing(at: &str, what: impl Into<String>) -> impl FnOnce(io::Error) -> Trouble {
+pub(crate) fn doing(at: &str, what: impl Into<String>) -> impl FnOnce(io::Error) -> Trouble {
     let (at, doing) = (at.to_owned(), what.into());
     move |source| Trouble::Io { at, doing, source }
 }

@@ -218,13 +218,13 @@ fn random_guid() -> io::Result<Uuid> {
 }
 
 /// The node of a place. An image file, or a part of one, is given a loop device for the time.
-struct Node {
-    path: PathBuf,
+pub(crate) struct Node {
+    pub(crate) path: PathBuf,
     is_loop: bool,
 }
 
 impl Node {
-    fn of(place: &Place) -> io::Result<Self> {
+    pub(crate) fn of(place: &Place) -> io::Result<Self> {
         let is_file = fs::metadata(&place.path)?.is_file();
         if !is_file {
             let name = node_name(place).ok_or(io::ErrorKind::NotFound)?;

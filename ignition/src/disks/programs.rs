@@ -19,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const MKE2FS_CONFIG: &str = "/usr/share/pithos/etc/mke2fs.conf";
 
 /// Runs a program. What stands for something in its arguments is put in; `more` comes behind.
-pub(super) fn run(
+pub(crate) fn run(
     at: &str,
     program: &Program,
     stand_ins: &[(&str, &Path)],
@@ -46,7 +46,7 @@ pub(super) fn run(
 }
 
 /// What a program says, if it ends well.
-pub(super) fn output(path: &str, args: &[&str]) -> io::Result<String> {
+pub(crate) fn output(path: &str, args: &[&str]) -> io::Result<String> {
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     let (status, output) = execute(path, &args)?;
     match status == "0" {
