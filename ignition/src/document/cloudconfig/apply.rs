@@ -2,6 +2,7 @@
 //! from being done: a cloud-config never stops a boot.
 
 use std::{
+    error::Error,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -10,8 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use super::{Action, Addresses, Facts};
-use crate::{document::node::Node, journal::Journal};
+use crate::{
+    document::{Config, Mark, Node, Report, butane::follows, finish},
+    fetch::Fetcher,
+    files::{self, tree::Root},
+    journal::Journal,
+};
 
 /// A system that things are done to.
 pub trait Machine {
@@ -72,16 +80,18 @@ impl Facts {
 /// How long `systemctl` may take: a unit that never starts does not keep the boot waiting.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// This system, or a tree of files that may become one: nothing is called for a tree.
-pub struct Running<P> {
+/// This system, or a tree of files that may become one: no service is started for a tree.
+pub struct Running<'a> {
     root: PathBuf,
-    provision: P,
+    /// Today, in days since 1970, for the age of passwords.
+    day: u32,
+    journal: &'a dyn Journal,
 }
 
-impl<P: FnMut(&Path, &Node) -> Result<(), String>> Running<P> {
-    /// The system below `root`; `provision` makes users, files and links there.
-    pub fn new(root: impl Into<PathBuf>, provision: P) -> Self {
-        Self { root: root.into(), provision }
+impl<'a> Running<'a> {
+    /// The system below `root`.
+    pub fn new(root: impl Into<PathBuf>, day: u32, journal: &'a dyn Journal) -> Self {
+        Self { root: root.into(), day, journal }
     }
 
     fn runs(&self) -> bool {
@@ -89,7 +99,13 @@ impl<P: FnMut(&Path, &Node) -> Result<(), String>> Running<P> {
     }
 }
 
-impl<P: FnMut(&Path, &Node) -> Result<(), String>> Machine for Running<P> {
+/// An error and all that it came from.
+fn chain(error: &dyn Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| (*error).source());
+    sources.fold(error.to_string(), |text, error| format!("{text}: {error}"))
+}
+
+impl Machine for Running<'_> {
     fn hostname(&mut self, name: &str) -> Result<(), String> {
         match self.runs() {
             true => fs::write("/proc/sys/kernel/hostname", name).map_err(|error| error.to_string()),
@@ -98,7 +114,19 @@ impl<P: FnMut(&Path, &Node) -> Result<(), String>> Machine for Running<P> {
     }
 
     fn provision(&mut self, piece: &Node) -> Result<(), String> {
-        (self.provision)(&self.root, piece)
+        let mut report = Report::default();
+        let node = finish(piece.clone(), &mut report).filter(|_| !report.has_errors());
+        let Some(node) = node else {
+            let findings = report.findings.into_iter();
+            let said: Vec<String> = findings.map(|finding| finding.message).collect();
+            return Err(said.join("; "));
+        };
+        let root = Root::open(&self.root).map_err(|error| error.to_string())?;
+        let options = files::Options { day: self.day, ..files::Options::default() };
+        // Everything is in the piece itself.
+        let fetch = Fetcher::offline(self.journal);
+        let done = files::apply(&root, &Config::from_node(&node), &fetch, &options, self.journal);
+        done.map(drop).map_err(|error| chain(&error))
     }
 
     fn unmask(&mut self, path: &str) -> Result<(), String> {
@@ -112,9 +140,17 @@ impl<P: FnMut(&Path, &Node) -> Result<(), String>> Machine for Running<P> {
     }
 
     fn systemctl(&mut self, arguments: &[String]) -> Result<(), String> {
-        match self.runs() {
-            true => call(Command::new("systemctl").args(arguments), PATIENCE),
-            false => Ok(()),
+        match arguments {
+            _ if self.runs() => call(Command::new("systemctl").args(arguments), PATIENCE),
+            [command, name] if command == "enable" => {
+                let unit = json!({"name": name, "enabled": true});
+                let piece = json!({
+                    "ignition": {"version": "3.6.0"},
+                    "systemd": {"units": [unit]},
+                });
+                self.provision(&follows(Mark::default(), piece))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -143,17 +143,13 @@ impl Planner<'_> {
         self.hostname = name;
     }
 
+    /// One by one: a user that cannot be does not keep the others out.
     fn users(&mut self, configs: &[&Node]) {
-        let users: Vec<Node> = configs
-            .iter()
-            .flat_map(|config| list(config, "users"))
-            .filter_map(|user| {
-                let name = text(user, "name")?;
-                let exists = self.facts.users.iter().any(|known| known == name);
-                Some(account(user, name, exists))
-            })
-            .collect();
-        self.provision("passwd", "users", users);
+        for user in configs.iter().flat_map(|config| list(config, "users")) {
+            let Some(name) = text(user, "name") else { continue };
+            let exists = self.facts.users.iter().any(|known| known == name);
+            self.provision("passwd", "users", vec![account(user, name, exists)]);
+        }
     }
 
     /// Those of `core` come from everywhere.

@@ -75,7 +75,7 @@ manage_etc_hosts: localhost
 ssh_authorized_keys: [ssh-ed25519 A a]
 users:
   - name: core
-    passwd: $6$a$b
+    passwd: $6$ab$xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
     groups: [docker]
     ssh-authorized-keys: [ssh-ed25519 B b]
   - name: new
@@ -115,32 +115,33 @@ fn everything_is_done_in_the_order_that_lets_people_in_first() {
     does(
         WHOLE,
         expect![[r#"
-        warning: `etcd2` is not used any more: no such service is on the system any more
-          at user-data:25:3, $.coreos.etcd2
-           25 |   etcd2: {advertise-client-urls: 'http://203.0.113.1:2379', proxy: 'on', debug: true, snapshot_count
-              |   ^
-        make {"storage":{"files":[{"contents":{"compression":"","source":"data:,web%0A"},"mode":420,"overwrite":true,"path":"/etc/hostname"}]}}
-        hostname web
-        make {"passwd":{"users":[{"name":"core","passwordHash":"$6$a$b","sshAuthorizedKeys":["ssh-ed25519 B b"]},{"gecos":"Somebody New","groups":["wheel"],"name":"new","noCreateHome":true}]}}
-        make {"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["ssh-ed25519 A a","ssh-ed25519 B b","ssh-ed25519 P platform"]}]}}
-        make {"storage":{"files":[{"contents":{"compression":"","source":"data:,address%2010.0.0.1%2C%20%24private_ipv4"},"group":{"id":100},"mode":384,"overwrite":true,"path":"/etc/motd","user":{"name":"core"}},{"contents":{"compression":"","source":"data:,hello%0A"},"mode":420,"overwrite":true,"path":"/opt/data"},{"contents":{"compression":"","source":"data:;base64,SUQ9cGl0aG9zClZFUlNJT05fSUQ9MS4wCk5BTUU9IlBpdCBcImhPU1wiIgpIT01FX1VSTD0iIgpCVUdfUkVQT1JUX1VSTD0iIgo="},"mode":420,"overwrite":true,"path":"/etc/oem-release"},{"contents":{"compression":"","source":"data:,GROUP%3Dbeta%0ASERVER%3Dhttps%3A%2F%2Fa%0AREBOOT_STRATEGY%3Doff%0A"},"mode":420,"overwrite":true,"path":"/etc/coreos/update.conf"},{"contents":{"compression":"","source":"data:,127.0.0.1%20web%0A"},"mode":420,"overwrite":true,"path":"/etc/hosts"},{"contents":{"compression":"","source":"data:,FLANNELD_IFACE%3D10.0.0.1%0A"},"mode":420,"overwrite":true,"path":"/run/flannel/options.env"},{"contents":{"compression":"","source":"data:,LANG%3DC%0ACOREOS_PUBLIC_IPV4%3D203.0.113.1%0ACOREOS_PRIVATE_IPV4%3D10.0.0.1%0A"},"mode":420,"overwrite":true,"path":"/etc/environment"}]}}
-        make {"storage":{"files":[{"contents":{"compression":"","source":"data:,%5BService%5D%0AExecStart%3D%2Fbin%2Ftrue%0A%5BInstall%5D%0AWantedBy%3Dmulti-user.target%0A"},"mode":420,"overwrite":true,"path":"/etc/systemd/system/a.service"},{"contents":{"compression":"","source":"data:,%5BUnit%5D%0A"},"mode":420,"overwrite":true,"path":"/etc/systemd/system/a.service.d/b.conf"}]}}
-        systemctl enable a.service
-        make {"storage":{"files":[{"contents":{"compression":"","source":"data:,%5BMatch%5D%0A"},"mode":420,"overwrite":true,"path":"/run/systemd/network/c.network"}]}}
-        unmask /run/systemd/network/c.network
-        make {"storage":{"links":[{"overwrite":true,"path":"/etc/systemd/system/d.service","target":"/dev/null"}]}}
-        make {"storage":{"files":[{"contents":{"compression":"gzip","source":"data:;base64,H4sIAAAAAAAC/23MwQpAMBgA4LvH2AOM2UHUDtiflNA2ImkHrTgYrfH8XsD5q2+Rxr3HZtYA7Hu4y57GeoZAlVznfAShagm6bGpolR5EI9nu/Z2FYRxRHGFCKCZZTJMU/QQciqFi3j3mT3vRTTO7LAo+nJsO4oUAAAA="},"mode":420,"overwrite":true,"path":"/run/systemd/system/etcd2.service.d/20-cloudinit.conf"}]}}
-        unmask /run/systemd/system/etcd2.service
-        make {"storage":{"files":[{"contents":{"compression":"","source":"data:,%5BService%5D%0AEnvironment%3D%22REBOOT_WINDOW_LENGTH%3D1h30m%22%0AEnvironment%3D%22REBOOT_WINDOW_START%3DThu%2004%3A00%22%0A"},"mode":420,"overwrite":true,"path":"/run/systemd/system/locksmithd.service.d/20-cloudinit.conf"}]}}
-        unmask /run/systemd/system/locksmithd.service
-        make {"storage":{"links":[{"overwrite":true,"path":"/run/systemd/system/locksmithd.service","target":"/dev/null"}]}}
-        systemctl daemon-reload
-        systemctl restart systemd-networkd.service
-        systemctl start a.service
-        systemctl stop d.service
-        systemctl stop locksmithd.service
-        systemctl restart update-engine.service
-    "#]],
+            warning: `etcd2` is not used any more: no such service is on the system any more
+              at user-data:25:3, $.coreos.etcd2
+               25 |   etcd2: {advertise-client-urls: 'http://203.0.113.1:2379', proxy: 'on', debug: true, snapshot_count
+                  |   ^
+            make {"storage":{"files":[{"contents":{"compression":"","source":"data:,web%0A"},"mode":420,"overwrite":true,"path":"/etc/hostname"}]}}
+            hostname web
+            make {"passwd":{"users":[{"name":"core","passwordHash":"$6$ab$xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","sshAuthorizedKeys":["ssh-ed25519 B b"]}]}}
+            make {"passwd":{"users":[{"gecos":"Somebody New","groups":["wheel"],"name":"new","noCreateHome":true}]}}
+            make {"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["ssh-ed25519 A a","ssh-ed25519 B b","ssh-ed25519 P platform"]}]}}
+            make {"storage":{"files":[{"contents":{"compression":"","source":"data:,address%2010.0.0.1%2C%20%24private_ipv4"},"group":{"id":100},"mode":384,"overwrite":true,"path":"/etc/motd","user":{"name":"core"}},{"contents":{"compression":"","source":"data:,hello%0A"},"mode":420,"overwrite":true,"path":"/opt/data"},{"contents":{"compression":"","source":"data:;base64,SUQ9cGl0aG9zClZFUlNJT05fSUQ9MS4wCk5BTUU9IlBpdCBcImhPU1wiIgpIT01FX1VSTD0iIgpCVUdfUkVQT1JUX1VSTD0iIgo="},"mode":420,"overwrite":true,"path":"/etc/oem-release"},{"contents":{"compression":"","source":"data:,GROUP%3Dbeta%0ASERVER%3Dhttps%3A%2F%2Fa%0AREBOOT_STRATEGY%3Doff%0A"},"mode":420,"overwrite":true,"path":"/etc/coreos/update.conf"},{"contents":{"compression":"","source":"data:,127.0.0.1%20web%0A"},"mode":420,"overwrite":true,"path":"/etc/hosts"},{"contents":{"compression":"","source":"data:,FLANNELD_IFACE%3D10.0.0.1%0A"},"mode":420,"overwrite":true,"path":"/run/flannel/options.env"},{"contents":{"compression":"","source":"data:,LANG%3DC%0ACOREOS_PUBLIC_IPV4%3D203.0.113.1%0ACOREOS_PRIVATE_IPV4%3D10.0.0.1%0A"},"mode":420,"overwrite":true,"path":"/etc/environment"}]}}
+            make {"storage":{"files":[{"contents":{"compression":"","source":"data:,%5BService%5D%0AExecStart%3D%2Fbin%2Ftrue%0A%5BInstall%5D%0AWantedBy%3Dmulti-user.target%0A"},"mode":420,"overwrite":true,"path":"/etc/systemd/system/a.service"},{"contents":{"compression":"","source":"data:,%5BUnit%5D%0A"},"mode":420,"overwrite":true,"path":"/etc/systemd/system/a.service.d/b.conf"}]}}
+            systemctl enable a.service
+            make {"storage":{"files":[{"contents":{"compression":"","source":"data:,%5BMatch%5D%0A"},"mode":420,"overwrite":true,"path":"/run/systemd/network/c.network"}]}}
+            unmask /run/systemd/network/c.network
+            make {"storage":{"links":[{"overwrite":true,"path":"/etc/systemd/system/d.service","target":"/dev/null"}]}}
+            make {"storage":{"files":[{"contents":{"compression":"gzip","source":"data:;base64,H4sIAAAAAAAC/23MwQpAMBgA4LvH2AOM2UHUDtiflNA2ImkHrTgYrfH8XsD5q2+Rxr3HZtYA7Hu4y57GeoZAlVznfAShagm6bGpolR5EI9nu/Z2FYRxRHGFCKCZZTJMU/QQciqFi3j3mT3vRTTO7LAo+nJsO4oUAAAA="},"mode":420,"overwrite":true,"path":"/run/systemd/system/etcd2.service.d/20-cloudinit.conf"}]}}
+            unmask /run/systemd/system/etcd2.service
+            make {"storage":{"files":[{"contents":{"compression":"","source":"data:,%5BService%5D%0AEnvironment%3D%22REBOOT_WINDOW_LENGTH%3D1h30m%22%0AEnvironment%3D%22REBOOT_WINDOW_START%3DThu%2004%3A00%22%0A"},"mode":420,"overwrite":true,"path":"/run/systemd/system/locksmithd.service.d/20-cloudinit.conf"}]}}
+            unmask /run/systemd/system/locksmithd.service
+            make {"storage":{"links":[{"overwrite":true,"path":"/run/systemd/system/locksmithd.service","target":"/dev/null"}]}}
+            systemctl daemon-reload
+            systemctl restart systemd-networkd.service
+            systemctl start a.service
+            systemctl stop d.service
+            systemctl stop locksmithd.service
+            systemctl restart update-engine.service
+        "#]],
     );
 }
 
@@ -169,7 +170,7 @@ fn it_becomes_a_configuration_of_ignition() {
               at user-data:30:16, $.coreos.units
                30 |       command: start
                   |                ^
-            passwd.users {"groups":["docker"],"name":"core","passwordHash":"$6$a$b","sshAuthorizedKeys":["ssh-ed25519 B b","ssh-ed25519 A a"]}
+            passwd.users {"groups":["docker"],"name":"core","passwordHash":"$6$ab$xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","sshAuthorizedKeys":["ssh-ed25519 B b","ssh-ed25519 A a"]}
             passwd.users {"gecos":"Somebody New","groups":["wheel"],"name":"new","noCreateHome":true}
             storage.files {"contents":{"compression":"","source":"data:,address%20%24private_ipv4%2C%20%24private_ipv4"},"group":{"id":100},"mode":384,"overwrite":true,"path":"/etc/motd","user":{"name":"core"}}
             storage.files {"contents":{"compression":"","source":"data:,hello%0A"},"mode":420,"overwrite":true,"path":"/opt/data"}
@@ -428,6 +429,49 @@ fn what_fails_does_not_keep_the_rest_from_being_done() {
         cloud-config: systemctl start fails.service: failed: it cannot be
         cloud-config: systemctl start a.service"#]]
     .assert_eq(&journal.take().join("\n"));
+}
+
+#[test]
+fn a_tree_gets_users_files_and_units_and_the_second_time_changes_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: users have home directories of their own, which only root can give");
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let path = |path: &str| root.path().join(path);
+    for directory in ["etc", "usr/lib", "run", "var"] {
+        std::fs::create_dir_all(path(directory)).unwrap();
+    }
+    std::fs::write(path("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+    std::fs::write(path("etc/shadow"), "root:*:19000:0:99999:7:::\n").unwrap();
+    std::fs::write(path("etc/group"), "root:x:0:\nwheel:x:10:\n").unwrap();
+    let owner = "owner: core:100";
+    let text = WHOLE.replace(owner, "owner: '0'").replace("docker", "wheel");
+    let journal = Lines::default();
+    let once = || {
+        let (mut sources, mut report) = (Sources::default(), Report::default());
+        let facts = Facts::read(root.path(), facts().addresses);
+        let actions = plan("user-data", &text, &facts, &mut sources, &mut report);
+        let mut machine = apply::Running::new(root.path(), 20_000, &journal);
+        let failures = apply::apply(&actions, &mut machine, &journal);
+        assert_eq!(failures, 0, "{}", journal.take().join("\n"));
+        let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+        let wanted = path("etc/systemd/system/multi-user.target.wants/a.service");
+        assert!(wanted.symlink_metadata().is_ok());
+        [read("etc/hostname"), read("etc/passwd"), read("etc/motd"), read("etc/environment")]
+            .concat()
+    };
+    let first = once();
+    assert_eq!(first, once());
+    expect![[r#"
+        web
+        root:x:0:0::/root:/bin/sh
+        core:x:1000:1000::/home/core:/bin/bash
+        new:x:1001:1001:Somebody New:/home/new:/bin/bash
+        address 10.0.0.1, $private_ipv4COREOS_PUBLIC_IPV4=203.0.113.1
+        COREOS_PRIVATE_IPV4=10.0.0.1
+    "#]]
+    .assert_eq(&first);
 }
 
 proptest! {
