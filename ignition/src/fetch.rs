@@ -3,6 +3,7 @@
 
 pub mod cloud;
 mod connection;
+mod content;
 pub mod data;
 mod fetcher;
 mod http;

@@ -12,6 +12,7 @@ use super::{
     Fetch, FetchError, Shown,
     cloud::Cloud,
     connection,
+    content::Content,
     data::DataUrl,
     http::{Answer, Client, Request},
     names::Names,
@@ -34,8 +35,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// How long to wait for the headers of an answer, if the document does not say.
 const HEADERS: Duration = Duration::from_secs(10);
-/// How often a connection may break in the middle of the content.
-const BREAKS: u32 = 8;
 /// Something that began to come may take its time: it must go on, but is not cut off.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Who is asked for a state that will pass says one of these (or something from 500 on).
@@ -277,15 +276,8 @@ impl<'a> Fetcher<'a> {
             };
             self.persist(shown, left, |end| open(end + tail))
         };
-        let content = Content {
-            answer: reopen()?,
-            reopen: &reopen,
-            offset: 0,
-            breaks: 0,
-            shown,
-            journal: self.journal,
-        };
-        unpacking.pour(&mut { content }, to)
+        let mut content = Content::new(reopen()?, &reopen, shown, self.journal);
+        unpacking.pour(&mut content, to)
     }
 
     /// Opens an address by HTTP once, as the document wants it.
@@ -417,62 +409,6 @@ impl Fetch for Fetcher<'_> {
         self.journal.say(&format!("fetched {shown}, {bytes} bytes"));
         Ok(())
     }
-}
-
-/// The content of an answer, which goes on after the connection broke: the same is asked for again,
-/// and what we have of it already is skipped.
-struct Content<'c> {
-    answer: Answer,
-    reopen: &'c dyn Fn() -> Result<Answer, FetchError>,
-    offset: u64,
-    breaks: u32,
-    shown: &'c Shown,
-    journal: &'c dyn Journal,
-}
-
-impl Content<'_> {
-    fn reopen(&mut self, why: &io::Error) -> io::Result<()> {
-        let (shown, offset) = (self.shown, self.offset);
-        self.journal.say(&format!("fetching {shown}: broken after {offset} bytes: {why}"));
-        let new = (self.reopen)().map_err(io::Error::other)?;
-        for name in ["content-length", "etag", "last-modified"] {
-            if new.headers.get(name) != self.answer.headers.get(name) {
-                let why = format!("it changed between two tries (its {name} is another)");
-                return Err(io::Error::other(FetchError::Refused { url: shown.clone(), why }));
-            }
-        }
-        self.answer = new;
-        let mut skipped = self.answer.content.by_ref().take(self.offset);
-        match io::copy(&mut skipped, &mut io::sink())? {
-            bytes if bytes == offset => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
-
-impl Read for Content<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut error = match self.answer.content.read(buffer) {
-            Ok(count) => {
-                self.offset += count as u64;
-                return Ok(count);
-            }
-            Err(error) => error,
-        };
-        while self.breaks < BREAKS {
-            self.breaks += 1;
-            match self.reopen(&error) {
-                Ok(()) => return self.read(buffer),
-                Err(final_one) if is_ours(&final_one) => return Err(final_one),
-                Err(next) => error = next,
-            }
-        }
-        Err(error)
-    }
-}
-
-fn is_ours(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<FetchError>())
 }
 
 /// What an answer means, by its status.
