@@ -1,8 +1,10 @@
 //! The words of the command line.
 
 mod apply;
+mod boot;
 mod convert;
 mod input;
+mod plan;
 mod validate;
 
 use clap::{Parser, Subcommand};
@@ -15,6 +17,7 @@ use clap::{Parser, Subcommand};
         ignition validate config.bu           is it right? (0 yes, 1 no)\n  \
         ignition convert config.bu            what it says, as Ignition 3.6.0\n  \
         ignition merge base.ign mine.bu       one document of both\n  \
+        ignition plan config.bu               what it would do here\n  \
         ignition apply --root DIR config.bu   its users, files and units, below DIR\n\n\
         A FILE of `-` is standard input. Each may be Ignition JSON (3.0.0 to 3.6.0), Butane or\n\
         cloud-config, as it is or packed with gzip or zstd."
@@ -29,5 +32,8 @@ pub(crate) enum Command {
     Validate(validate::Validate),
     Convert(convert::Convert),
     Merge(convert::Merge),
+    Plan(plan::Plan),
     Apply(apply::Apply),
+    #[command(hide = true)]
+    Boot(boot::Boot),
 }

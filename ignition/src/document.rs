@@ -14,6 +14,7 @@ pub mod unit;
 pub mod validate;
 pub mod yaml;
 
+pub use butane::{Directory, Files, Nowhere};
 pub use config::Config;
 pub use format::{Format, Unreadable, unpack};
 pub use merge::merge;
@@ -31,8 +32,9 @@ pub struct Document {
     pub report: Report,
 }
 
-/// Reads a document of any kind. `name` is what complaints call it.
-pub fn read(name: &str, bytes: &[u8], sources: &mut Sources) -> Document {
+/// Reads a document of any kind. `name` is what complaints call it; files that it names (Butane's
+/// `local`) are `files`.
+pub fn read(name: &str, bytes: &[u8], files: &dyn Files, sources: &mut Sources) -> Document {
     let (format, source) = match format::text_of(name, bytes, sources) {
         Ok(text) => text,
         Err(report) => return Document { format: Format::Ignition, node: None, report },
@@ -40,6 +42,7 @@ pub fn read(name: &str, bytes: &[u8], sources: &mut Sources) -> Document {
     let mut report = Report::default();
     let node = match format {
         Format::Ignition => ignition(source, sources, &mut report),
+        Format::Butane => butane::read(source, sources, files, &mut report),
     };
     Document { format, node: node.filter(|_| !report.has_errors()), report }
 }

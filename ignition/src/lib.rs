@@ -7,6 +7,7 @@
 //!      --> Config --(plan, with facts of the machine)--> steps --(perform)--> the machine
 //! ```
 
+pub mod boot;
 pub mod disks;
 pub mod document;
 mod entropy;

@@ -11,7 +11,9 @@ fn main() -> ExitCode {
         cli::Command::Validate(validate) => validate.run(),
         cli::Command::Convert(convert) => convert.run(),
         cli::Command::Merge(merge) => merge.run(),
+        cli::Command::Plan(plan) => plan.run(),
         cli::Command::Apply(apply) => apply.run(),
+        cli::Command::Boot(boot) => boot.run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ignition: {error:#}");

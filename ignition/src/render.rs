@@ -3,7 +3,7 @@
 
 use crate::{
     document::{
-        self, Config, Document, Node, Report, Sources,
+        self, Config, Document, Node, Nowhere, Report, Sources,
         config::{Ignition, Resource},
     },
     fetch::{Fetch, FetchError},
@@ -104,7 +104,8 @@ impl Rendering<'_> {
             .and_then(|fetch| fetch.fetch(resource, &mut bytes))
             .map_err(wrong)?;
         let name = crate::fetch::Shown::new(resource.source.as_deref().unwrap_or_default());
-        let Document { node, report, .. } = document::read(&name.to_string(), &bytes, self.sources);
+        let Document { node, report, .. } =
+            document::read(&name.to_string(), &bytes, &Nowhere, self.sources);
         self.report.append(report);
         node.ok_or(RenderError::Wrong)
     }
@@ -163,7 +164,7 @@ mod tests {
         let mut sources = Sources::default();
         let mut report = Report::default();
         let Document { node, report: said, .. } =
-            document::read("first", first.as_bytes(), &mut sources);
+            document::read("first", first.as_bytes(), &Nowhere, &mut sources);
         report.append(said);
         let shelf = Shelf(shelf.iter().copied().collect());
         match render(node.expect("a good document"), &shelf, &mut sources, &mut report) {

@@ -162,6 +162,13 @@ fn find_disk(wish: &Wish, drivers: &mut Drivers) -> Result<((Disk, u32, u32), St
             efi::loader_partition()
         };
         match disks::choose(&disks, &wish.root_hash, loader) {
+            // Perhaps a copy of the one that is meant, which is on a controller that was put off.
+            Choice::One { disk, .. }
+                if drivers.has_put_off() && !is_loaders(&disks[disk], drivers) =>
+            {
+                drivers.serve_put_off().map_err(|error| not_announced(&error))?;
+                continue;
+            }
             Choice::One { disk, usr, verity } => {
                 let disk = disks.swap_remove(disk);
                 let mut what = format!("{}, partitions {usr} and {verity}", disk.name);
@@ -185,16 +192,30 @@ fn find_disk(wish: &Wish, drivers: &mut Drivers) -> Result<((Disk, u32, u32), St
             }
             Choice::None => {}
         }
+        if drivers.serve_put_off().map_err(|error| not_announced(&error))? {
+            continue;
+        }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(no_disk(wish, &disks, drivers));
         }
-        drivers.serve_announced(left.min(LOOK_AGAIN)).map_err(|error| Failure {
-            step: "find the disk",
-            looked_for: "announcements of devices by the kernel".to_owned(),
-            found: error.to_string(),
-            to_do: REPORT.to_owned(),
-        })?;
+        drivers.serve_announced(left.min(LOOK_AGAIN)).map_err(|error| not_announced(&error))?;
+    }
+}
+
+/// Whether the boot loader came from this disk; where it does not say, it may have.
+fn is_loaders(disk: &Disk, drivers: &mut Drivers) -> bool {
+    drivers.insert("efivarfs");
+    let Some(loader) = efi::loader_partition() else { return true };
+    disk.table.as_ref().is_ok_and(|table| table.entries().values().any(|e| e.guid == loader))
+}
+
+fn not_announced(error: &io::Error) -> Failure {
+    Failure {
+        step: "find the disk",
+        looked_for: "announcements of devices by the kernel".to_owned(),
+        found: error.to_string(),
+        to_do: REPORT.to_owned(),
     }
 }
 

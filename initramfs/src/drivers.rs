@@ -40,6 +40,9 @@ pub(crate) struct Drivers {
     failed: Vec<String>,
     /// Announcements that were served already.
     seen: HashSet<String>,
+    /// Announcements of devices that are looked at only where the disk is on none of the others.
+    put_off: Vec<String>,
+    puts_off: bool,
 }
 
 impl Drivers {
@@ -56,8 +59,9 @@ impl Drivers {
             &read("modules.softdep")?,
             &read("modules.builtin")?,
         );
-        let (loaded, failed, seen) = Default::default();
-        Ok(Self { index, uevents: Uevents::open()?, loaded, failed, seen })
+        let (loaded, failed, seen, put_off) = Default::default();
+        let uevents = Uevents::open()?;
+        Ok(Self { index, uevents, loaded, failed, seen, put_off, puts_off: true })
     }
 
     /// How many modules are in the kernel because of us, and what did not load.
@@ -98,6 +102,22 @@ impl Drivers {
         self.serve_announced(Duration::ZERO)
     }
 
+    /// Serves the devices that were put off. Whether there were any.
+    pub(crate) fn serve_put_off(&mut self) -> io::Result<bool> {
+        self.puts_off = false;
+        let put_off = std::mem::take(&mut self.put_off);
+        for modalias in &put_off {
+            self.load_for(modalias);
+        }
+        self.serve_announced(Duration::ZERO)?;
+        Ok(!put_off.is_empty())
+    }
+
+    /// Whether there are devices that were put off.
+    pub(crate) fn has_put_off(&self) -> bool {
+        !self.put_off.is_empty()
+    }
+
     /// Waits at most `limit` for a device, and serves all that were announced. A driver announces
     /// what it finds before it is loaded (but for those that look around in the background).
     pub(crate) fn serve_announced(&mut self, limit: Duration) -> io::Result<()> {
@@ -130,12 +150,28 @@ impl Drivers {
         if modalias.is_empty() || !self.seen.insert(modalias.to_owned()) {
             return;
         }
+        if self.puts_off && is_slow(modalias) {
+            self.put_off.push(modalias.to_owned());
+        } else {
+            self.load_for(modalias);
+        }
+    }
+
+    fn load_for(&mut self, modalias: &str) {
         let names: Vec<String> =
             self.index.matching(modalias).into_iter().map(str::to_owned).collect();
         for name in names {
             self.insert(&name);
         }
     }
+}
+
+/// Controllers of ATA and of USB. Looking for disks on them costs as much as all the rest of
+/// `/init`, and most machines that have them boot from another disk. (PCI class codes, as
+/// `modules.alias` writes them.)
+fn is_slow(modalias: &str) -> bool {
+    let classes = ["bc01sc01", "bc01sc05", "bc01sc06", "bc0Csc03"];
+    modalias.starts_with("pci:") && classes.iter().any(|class| modalias.contains(class))
 }
 
 fn read_alias(path: &Path) -> String {
@@ -147,5 +183,20 @@ fn load(file: &str) -> io::Result<()> {
     match finit_module(&module, &CString::default(), ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_that_take_long_are_put_off_and_no_others() {
+        let ahci = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
+        let usb = "pci:v00001B36d0000000Dsv00001AF4sd00001100bc0Csc03i30";
+        assert!(is_slow(ahci) && is_slow(usb));
+        let virtio = "pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00";
+        let nvme = "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02";
+        assert!(!is_slow(virtio) && !is_slow(nvme) && !is_slow("virtio:d00000002v00001AF4"));
     }
 }

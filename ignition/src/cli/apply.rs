@@ -5,14 +5,14 @@ use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 use anyhow::Context;
 use clap::Args;
 use ignition::{
-    document::{Config, Mark, Node, Sources, config::Ignition},
+    document::{Config, Node, Sources, config::Ignition},
     fetch::{Fetch, FetchError, Fetcher, Names},
     files::{self, ApplyError, tree::Root},
     journal::{Journal, Silent},
-    render::{Access, RenderError, render},
+    render::{Access, RenderError, mark_of, render},
 };
 
-use super::input;
+use super::input::{self, FilesDir};
 
 /// Makes what is below a directory what a document says: users and groups, directories, files,
 /// links, units. Disks, file systems and the kernel's arguments are left alone.
@@ -30,6 +30,8 @@ pub(crate) struct Apply {
     /// The document.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    files: FilesDir,
 }
 
 /// What is done is printed as it is done.
@@ -42,7 +44,7 @@ impl Journal for Printed {
 }
 
 /// How a document's resources are had.
-struct By<'a>(Fetcher<'a>);
+pub(super) struct By<'a>(pub(super) Fetcher<'a>);
 
 impl Access for By<'_> {
     fn of(&self, ignition: &Ignition) -> Result<Box<dyn Fetch + '_>, FetchError> {
@@ -53,7 +55,7 @@ impl Access for By<'_> {
 impl Apply {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let mut sources = Sources::default();
-        let document = input::read(&self.file, &mut sources)?;
+        let document = input::read(&self.file, &self.files, &mut sources)?;
         let mut report = document.report;
         let by = By(match self.offline {
             true => Fetcher::offline(&Silent),
@@ -111,16 +113,4 @@ fn without_place(error: &ApplyError) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Where something was written; what is not there would be in the nearest that is.
-fn mark_of(node: &Node, path: &str) -> Mark {
-    let mut node = node;
-    for name in path.split('.').skip(1) {
-        let index = name.parse().ok();
-        let next = node.get(name).or_else(|| index.and_then(|index| node.index(index)));
-        let Some(next) = next else { break };
-        node = next;
-    }
-    node.mark
 }

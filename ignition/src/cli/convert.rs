@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use ignition::document::{self, Node, Report, Sources};
 
-use super::input;
+use super::input::{self, FilesDir};
 
 /// Prints a document as Ignition JSON of specification 3.6.0.
 #[derive(Args)]
@@ -13,6 +13,8 @@ pub(crate) struct Convert {
     /// The document.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    files: FilesDir,
     /// Warnings count as errors.
     #[arg(long)]
     strict: bool,
@@ -29,6 +31,8 @@ pub(crate) struct Merge {
     /// Those that change it.
     #[arg(required = true, value_name = "CHILD")]
     children: Vec<PathBuf>,
+    #[command(flatten)]
+    files: FilesDir,
     /// On several lines.
     #[arg(long, short)]
     pretty: bool,
@@ -37,7 +41,7 @@ pub(crate) struct Merge {
 impl Convert {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let mut sources = Sources::default();
-        let document = input::read(&self.file, &mut sources)?;
+        let document = input::read(&self.file, &self.files, &mut sources)?;
         let strict = self.strict && !document.report.findings.is_empty();
         Ok(print(document.node.filter(|_| !strict), &document.report, &sources, self.pretty))
     }
@@ -49,7 +53,7 @@ impl Merge {
         let mut report = Report::default();
         let mut nodes = Vec::new();
         for file in std::iter::once(&self.parent).chain(&self.children) {
-            let document = input::read(file, &mut sources)?;
+            let document = input::read(file, &self.files, &mut sources)?;
             report.append(document.report);
             nodes.extend(document.node);
         }

@@ -5,14 +5,16 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use ignition::document::{Report, Sources};
 
-use super::input;
+use super::input::{self, FilesDir};
 
 /// Says what is wrong with documents; the status is 1 if one of them cannot be used.
 #[derive(Args)]
 pub(crate) struct Validate {
     /// The documents.
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    documents: Vec<PathBuf>,
+    #[command(flatten)]
+    files: FilesDir,
     /// Warnings count as errors.
     #[arg(long)]
     strict: bool,
@@ -25,8 +27,8 @@ impl Validate {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let mut sources = Sources::default();
         let mut report = Report::default();
-        for file in &self.files {
-            report.append(input::read(file, &mut sources)?.report);
+        for file in &self.documents {
+            report.append(input::read(file, &self.files, &mut sources)?.report);
         }
         if self.json {
             println!("{:#}", report.to_json(&sources));

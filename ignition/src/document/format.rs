@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{Mark, Report, Sources};
+use super::{Mark, Report, Sources, butane, json, yaml};
 
 /// More than this is no document (uncompressed, bytes).
 const MAX_BYTES: u64 = 64 << 20;
@@ -12,6 +12,8 @@ const MAX_BYTES: u64 = 64 << 20;
 pub enum Format {
     /// Ignition JSON.
     Ignition,
+    /// Butane YAML.
+    Butane,
 }
 
 /// Why bytes are no text at all.
@@ -81,11 +83,23 @@ pub(super) fn text_of(
         }
     };
     let empty = text.trim().is_empty();
-    let format = Format::Ignition;
+    let format = if is_ignition(&text) { Format::Ignition } else { Format::Butane };
     let source = sources.add(name, text);
     if empty {
         report.error_at("$", Mark { source, offset: 0 }, "the document is empty");
         return Err(report);
     }
     Ok((format, source))
+}
+
+/// Butane is YAML, in which maps may be written with braces, too; it has a `variant`.
+fn is_ignition(text: &str) -> bool {
+    if !text.trim_start().starts_with('{') {
+        return false;
+    }
+    match json::parse(text, 0) {
+        Ok(node) => !butane::is_butane(&node),
+        // What is wrong is said of it as JSON, unless it is YAML.
+        Err(_) => !yaml::parse(text, 0).is_ok_and(|node| butane::is_butane(&node)),
+    }
 }
