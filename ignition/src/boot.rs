@@ -36,13 +36,13 @@ use given::Given;
 use crate::{
     disks::{self, Handover, Machine, Supplies, Trouble},
     document::{
-        self, Config, Document, Mark, Node, Nowhere, Report, Severity, Sources,
+        self, Config, Document, Format, Mark, Node, Nowhere, Report, Severity, Sources,
         config::{File, Resource},
     },
-    fetch::cloud::Cloud,
     files::{self, result::Run, tree::Root},
     journal::Journal,
     mount,
+    platform::{self, Plan},
     render::{self, Access, RenderError},
 };
 
@@ -95,22 +95,27 @@ pub fn run(
     journal: &dyn Journal,
     make_root: &mut MakeRoot<'_>,
 ) -> Result<Outcome, Failure> {
-    let network = Lazy::new(cmdline, Cloud::None, journal);
-    let outcome = stages(order, cmdline, esp, &network, whole, journal, make_root);
+    let plan =
+        platform::plan(cmdline).map_err(|error| Failure::of("fetch", "$".to_owned(), &error))?;
+    let network = Lazy::new(cmdline, plan.cloud(), journal);
+    let outcome = stages(order, cmdline, &plan, esp, &network, whole, journal, make_root);
     network.down();
     outcome
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a boot has, once")]
 fn stages(
     order: &Order,
     cmdline: &str,
+    plan: &Plan,
     esp: Option<&Esp>,
     network: &Lazy<'_>,
     whole: &mut Whole,
     journal: &dyn Journal,
     make_root: &mut MakeRoot<'_>,
 ) -> Result<Outcome, Failure> {
-    let mut node = get(esp, network, whole, journal)?;
+    let given = given::find(plan, esp, &order.memory, network, journal)?;
+    let mut node = get(given, network, whole, journal)?;
     let wish = root::take_wish(&mut node, &order.disk);
     let config = Config::from_node(&node);
     whole.node = Some(node);
@@ -128,17 +133,22 @@ fn stages(
 /// The stage that gets documents: those of the image below the one that was given, and all that
 /// they lead to.
 fn get(
-    esp: Option<&Esp>,
+    given: Vec<Given>,
     network: &Lazy<'_>,
     whole: &mut Whole,
     journal: &dyn Journal,
 ) -> Result<Node, Failure> {
     let mut nodes = Vec::new();
-    for Given { name, bytes, is_users } in given::find(esp, journal) {
-        let Document { node, report, .. } =
+    for Given { name, bytes, is_users } in given {
+        let Document { format, node, report } =
             document::read(&name, &bytes, &Nowhere, &mut whole.sources);
-        journal.say(&format!("fetch: {name}, {} bytes", bytes.len()));
         whole.is_users |= is_users;
+        if format == Format::CloudConfig {
+            // It is for every boot of the running system, and stops none.
+            journal.say(&format!("fetch: {name} is a cloud-config: it is applied later"));
+            nodes.push(cloud_config());
+            continue;
+        }
         let warnings = report.findings.iter().filter(|f| f.severity == Severity::Warning);
         warnings.for_each(|warning| journal.say(&format!("warning: {}", warning.message)));
         whole.report.append(report);
@@ -150,9 +160,6 @@ fn get(
             RenderError::TooDeep => Failure::of("fetch", "$.ignition.config".to_owned(), &error),
         })?;
         nodes.push(node);
-    }
-    if nodes.is_empty() {
-        journal.say("fetch: there is no document");
     }
     let mut report = Report::default();
     let node = document::merged(nodes, &mut report);
@@ -168,6 +175,13 @@ struct Prepared {
     config: Config,
     handover: Handover,
     machine: Machine,
+}
+
+/// What makes a running system apply its cloud-config, at this boot and at all later ones.
+fn cloud_config() -> Node {
+    let text = r#"{"ignition": {"version": "3.6.0"}, "systemd": {"units": [
+        {"name": "ignition-cloud-config.service", "enabled": true}]}}"#;
+    document::json::parse(text, u32::MAX).expect("it is JSON")
 }
 
 /// The stage before root: the disks.

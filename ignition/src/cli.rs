@@ -2,6 +2,7 @@
 
 mod apply;
 mod boot;
+mod cloud_config;
 mod convert;
 mod input;
 mod plan;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Merge(convert::Merge),
     Plan(plan::Plan),
     Apply(apply::Apply),
+    CloudConfig(cloud_config::CloudConfig),
     #[command(hide = true)]
     Boot(boot::Boot),
 }

@@ -43,6 +43,11 @@ pub fn read(name: &str, bytes: &[u8], files: &dyn Files, sources: &mut Sources) 
     let node = match format {
         Format::Ignition => ignition(source, sources, &mut report),
         Format::Butane => butane::read(source, sources, files, &mut report),
+        Format::CloudConfig => {
+            let text = sources.text(source).to_owned();
+            let node = cloudconfig::convert(name, &text, sources, &mut report);
+            node.and_then(|node| finish(node, &mut report))
+        }
     };
     Document { format, node: node.filter(|_| !report.has_errors()), report }
 }

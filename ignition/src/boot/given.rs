@@ -2,11 +2,17 @@
 
 use std::{fs, path::Path};
 
-use super::{Esp, drivers};
-use crate::journal::Journal;
+use super::{Esp, Failure, Lazy, drivers};
+use crate::{
+    fetch::Fetcher,
+    journal::Journal,
+    platform::{self, Found, Mounted, Plan, PlatformError, Volume, Volumes, base, vmware::Rpctool},
+};
 
 /// Documents of the image.
-const BASE: &str = "/usr/lib/ignition/base.d";
+const BASE: &str = "/usr/lib/ignition";
+const RPCTOOL: &str = "/usr/bin/vmware-rpctool";
+const VBOXCONTROL: &str = "/usr/bin/VBoxControl";
 
 /// A document.
 #[derive(Debug)]
@@ -19,43 +25,55 @@ pub(super) struct Given {
 }
 
 /// All, in the order in which each changes those before.
-pub(super) fn find(esp: Option<&Esp>, journal: &dyn Journal) -> Vec<Given> {
-    let mut all = of_image();
-    drivers::load("qemu_fw_cfg");
-    let places = [
-        (
-            "QEMU's fw_cfg opt/org.pithos/config",
-            "/sys/firmware/qemu_fw_cfg/by_name/opt/org.pithos/config/raw".into(),
-        ),
-        (
-            "QEMU's fw_cfg opt/com.coreos/config",
-            "/sys/firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw".into(),
-        ),
-        (
-            "pithos/config of the ESP",
-            esp.map(|esp| esp.path().join("pithos/config")).unwrap_or_default(),
-        ),
-    ];
-    for (name, path) in places {
-        let path: &Path = Path::new(&path);
-        match fs::read(path) {
-            Ok(bytes) if !bytes.is_empty() => {
-                all.push(Given { name: name.to_owned(), bytes, is_users: true });
-                break;
-            }
-            _ => journal.say(&format!("fetch: {name}: none")),
-        }
+pub(super) fn find(
+    plan: &Plan,
+    esp: Option<&Esp>,
+    memory: &Path,
+    network: &Lazy<'_>,
+    journal: &dyn Journal,
+) -> Result<Vec<Given>, Failure> {
+    let fail = |error: &dyn std::error::Error| Failure::of("fetch", "$".to_owned(), error);
+    let mut all = Vec::new();
+    let files = base::documents(Path::new(BASE), plan.id.as_deref());
+    for path in files.map_err(|error| fail(&error))? {
+        let name = path.display().to_string();
+        let bytes = fs::read(&path).map_err(|error| fail(&error))?;
+        all.push(Given { name, bytes, is_users: false });
     }
-    all
+    drivers::load("qemu_fw_cfg");
+    let volumes = WithDrivers(Mounted {
+        list: "/sys/class/block".into(),
+        devices: "/dev".into(),
+        at: memory.join("volume"),
+    });
+    let machine = platform::Machine {
+        sys: Path::new("/sys"),
+        esp: esp.map(Esp::path),
+        volumes: &volumes,
+        guestinfo: &Rpctool(Path::new(RPCTOOL)),
+        vboxcontrol: Path::new(VBOXCONTROL),
+        dhcp_server: None,
+    };
+    let offline = Fetcher::offline(journal);
+    let mut connect = || {
+        network.fetcher().map_err(|why| PlatformError::Encoding {
+            from: plan.id.clone().unwrap_or_else(|| "the network".to_owned()),
+            why,
+        })
+    };
+    let found = platform::find(plan, &machine, &offline, &mut connect, journal);
+    if let Some(found) = found.map_err(|error| fail(&error))? {
+        all.push(Given { name: found.from, bytes: found.bytes, is_users: true });
+    }
+    Ok(all)
 }
 
-fn of_image() -> Vec<Given> {
-    let entries = fs::read_dir(BASE).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
-    files.sort();
-    let given = |path: std::path::PathBuf| {
-        let bytes = fs::read(&path).ok()?;
-        Some(Given { name: path.display().to_string(), bytes, is_users: false })
-    };
-    files.into_iter().filter_map(given).collect()
+/// Volumes are often on controllers that the start of the machine did without.
+struct WithDrivers(Mounted);
+
+impl Volumes for WithDrivers {
+    fn find(&self, volume: &Volume) -> std::io::Result<Option<Found>> {
+        drivers::load_all();
+        self.0.find(volume)
+    }
 }

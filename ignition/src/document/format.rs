@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{Mark, Report, Sources, butane, json, yaml};
+use super::{Mark, Report, Sources, butane, cloudconfig, json, yaml};
 
 /// More than this is no document (uncompressed, bytes).
 const MAX_BYTES: u64 = 64 << 20;
@@ -14,6 +14,8 @@ pub enum Format {
     Ignition,
     /// Butane YAML.
     Butane,
+    /// CoreOS cloud-config, a script, or several of them in one MIME message.
+    CloudConfig,
 }
 
 /// Why bytes are no text at all.
@@ -83,7 +85,14 @@ pub(super) fn text_of(
         }
     };
     let empty = text.trim().is_empty();
-    let format = if is_ignition(&text) { Format::Ignition } else { Format::Butane };
+    let is_cloud_config = cloudconfig::is_cloud_config(&text)
+        || cloudconfig::is_script(&text)
+        || cloudconfig::is_multipart(&text);
+    let format = match is_cloud_config {
+        true => Format::CloudConfig,
+        false if is_ignition(&text) => Format::Ignition,
+        false => Format::Butane,
+    };
     let source = sources.add(name, text);
     if empty {
         report.error_at("$", Mark { source, offset: 0 }, "the document is empty");
