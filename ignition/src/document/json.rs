@@ -1,8 +1,12 @@
 //! JSON (RFC 8259) with a place for every value. What serde_json does not say: where a value was
 //! written, and that a key was written twice.
 
+use std::collections::HashSet;
+
 use super::node::{Entry, Map, Mark, Node, Value};
 
+/// In so few keys, looking at each is quicker than a table of them.
+const FEW_KEYS: usize = 16;
 /// Deeper nesting is refused, before the stack is.
 const MAX_DEPTH: usize = 128;
 
@@ -25,6 +29,23 @@ pub fn parse(text: &str, source: u32) -> Result<Node, NotJson> {
     match parser.peek() {
         None => Ok(node),
         Some(_) => Err(parser.expected("the end of the text")),
+    }
+}
+
+/// The keys of a map that is being read.
+#[derive(Default)]
+struct Keys(HashSet<String>);
+
+impl Keys {
+    /// Whether a key is not in the map yet.
+    fn is_new(&mut self, key: &str, map: &Map) -> bool {
+        if map.0.len() < FEW_KEYS {
+            return map.0.iter().all(|entry| entry.key != key);
+        }
+        if self.0.is_empty() {
+            self.0.extend(map.0.iter().map(|entry| entry.key.clone()));
+        }
+        self.0.insert(key.to_owned())
     }
 }
 
@@ -93,6 +114,7 @@ impl Parser<'_> {
         self.at += 1;
         let mark = self.mark();
         let mut map = Map::default();
+        let mut keys = Keys::default();
         self.blanks();
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -111,8 +133,7 @@ impl Parser<'_> {
             self.at += 1;
             self.blanks();
             let node = self.value(depth + 1)?;
-            // A list of thousands is not long in keys: looking at each is quicker than a table.
-            if map.0.iter().any(|entry| entry.key == key) {
+            if !keys.is_new(&key, &map) {
                 let message = format!("the key {key:?} is here a second time; which one counts?");
                 return Err(NotJson { mark: key_mark, message });
             }
@@ -302,6 +323,23 @@ mod tests {
     fn a_key_that_is_written_twice_does_not_lose_silently() {
         let (offset, message) = error(r#"{"a": 1, "a": 2}"#);
         assert_eq!((offset, message.contains("second time")), (9, true));
+    }
+
+    #[test]
+    fn very_many_keys_are_each_looked_at_once() {
+        let keys = |count: u32| (0..count).map(|key| format!("\"{key}\": 0")).collect::<Vec<_>>();
+        let text = |keys: &[String]| format!("{{{}}}", keys.join(", "));
+        let many = keys(200_000);
+        let Value::Map(map) = parse(&text(&many), 0).unwrap().value else { panic!("a map") };
+        assert_eq!(map.0.len(), 200_000);
+        // Around the number from which on there is a table, too.
+        for count in [1, 15, 16, 17, 18, 200_000] {
+            for twice in ["0".to_owned(), (count - 1).to_string()] {
+                let keys = [&many[..count], &[format!("\"{twice}\": 1")]].concat();
+                let (_, message) = error(&text(&keys));
+                assert!(message.contains("second time"), "{count}: {message}");
+            }
+        }
     }
 
     proptest! {
