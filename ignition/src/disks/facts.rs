@@ -147,15 +147,17 @@ impl Disk {
     }
 }
 
+impl Device {
+    /// One that is not there.
+    fn missing() -> Self {
+        Self { place: None, contents: Contents::Missing, used_by: None, is_disk: false }
+    }
+}
+
 impl Facts {
     /// A device that the document names.
     pub fn device(&self, name: &str) -> Device {
-        self.devices.get(name).cloned().unwrap_or(Device {
-            place: None,
-            contents: Contents::Missing,
-            used_by: None,
-            is_disk: false,
-        })
+        self.devices.get(name).cloned().unwrap_or_else(Device::missing)
     }
 
     /// The machine after a step.
@@ -207,9 +209,8 @@ impl Facts {
 
     fn appears(&mut self, names: &[String]) {
         for name in names {
-            if let Some(device) = self.devices.get_mut(name)
-                && device.contents == Contents::Missing
-            {
+            let device = self.devices.entry(name.clone()).or_insert_with(Device::missing);
+            if device.contents == Contents::Missing {
                 device.contents = Contents::Unknown;
             }
         }

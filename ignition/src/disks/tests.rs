@@ -104,6 +104,23 @@ fn an_array_needs_its_members_and_one_that_works() {
     );
 }
 
+#[test]
+fn what_an_earlier_entry_makes_is_there_for_a_later_one() {
+    check(
+        r#""raid": [{"name": "d", "level": "raid1", "devices": ["/dev/a", "/dev/b"]}],
+           "luks": [{"name": "data", "device": "/dev/md/d"}],
+           "filesystems": [{"device": "/dev/mapper/data", "format": "ext4"}]"#,
+        &[("/dev/a", holds(vec![])), ("/dev/b", holds(vec![]))],
+        expect![[r#"
+            array d: make it on /dev/a, /dev/b (mdadm --create /dev/md/d --force --run --homehost any --level raid1 --raid-devices 2)
+            volume data: make it on /dev/md/d
+              cryptsetup luksFormat --batch-mode --type luks2 --key-file {key} --subsystem pithos-unfinished {device}
+              cryptsetup luksOpen {device} data --key-file {key} --persistent
+            /dev/mapper/data: make ext4, unless it is there (mkfs.ext4 -F {device})
+        "#]],
+    );
+}
+
 const VOLUME: &str = r#""name": "data", "device": "/dev/a", "label": "l""#;
 
 #[test]
