@@ -130,8 +130,8 @@ fn filesystem(at: &At<'_>, dialect: Dialect, report: &mut Report) {
 fn partitions(disks: &At<'_>, root: &At<'_>, dialect: Dialect, report: &mut Report) {
     let checked = match dialect.variant {
         Variant::Fcos => dialect.version >= 6,
-        Variant::Flatcar => false,
-        Variant::Pithos => true,
+        // Here the number 0 means the partition of the label.
+        Variant::Flatcar | Variant::Pithos => false,
     };
     let boot = root.key("boot_device");
     let mirror = boot.key("mirror");
