@@ -29,7 +29,7 @@ use std::{
 pub use esp::Esp;
 pub use failure::Failure;
 pub use lazy::Lazy;
-pub use root::RootWish;
+pub use root::{BOOT_DISK, RootWish, take_wish};
 
 use given::Given;
 
@@ -116,7 +116,7 @@ fn stages(
 ) -> Result<Outcome, Failure> {
     let given = given::find(plan, esp, &order.memory, network, journal)?;
     let mut node = get(given, network, whole, journal)?;
-    let wish = root::take_wish(&mut node, &order.disk);
+    let wish = take_wish(&mut node, &order.disk);
     let config = Config::from_node(&node);
     whole.node = Some(node);
     if kargs::change(&config.kernel_arguments, cmdline, esp, &order.memory, journal)? {

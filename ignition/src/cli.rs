@@ -8,7 +8,11 @@ mod input;
 mod plan;
 mod validate;
 
+use std::io::{self, Write};
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use ignition::journal::Journal;
 
 /// Describes, checks and provisions machines: Ignition, Butane and cloud-config.
 #[derive(Parser)]
@@ -38,4 +42,19 @@ pub(crate) enum Command {
     CloudConfig(cloud_config::CloudConfig),
     #[command(hide = true)]
     Boot(boot::Boot),
+}
+
+/// What is done is said on standard output, as it is done. Whoever stops listening does not keep
+/// the rest from being done.
+struct Printed;
+
+impl Journal for Printed {
+    fn say(&self, line: &str) {
+        let _ = writeln!(io::stdout().lock(), "{line}");
+    }
+}
+
+/// The result of a command, a line or several.
+fn answer(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout().lock(), "{text}").context("writing to standard output")
 }

@@ -1,16 +1,17 @@
 //! What a document says of the machine's root itself. `/init` makes that, so it is taken out of
 //! what the disks stage does.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use crate::document::{
     Config, Node, Value,
     config::{Filesystem, Partition},
 };
 
-/// Names that documents call the boot disk by.
-const BOOT_DISKS: [&str; 2] =
-    ["/dev/disk/by-id/coreos-boot-disk", "/dev/disk/by-id/pithos-boot-disk"];
+/// What documents call the boot disk.
+pub const BOOT_DISK: &str = "/dev/disk/by-id/pithos-boot-disk";
+/// All names that they call it by.
+const BOOT_DISKS: [&str; 2] = ["/dev/disk/by-id/coreos-boot-disk", BOOT_DISK];
 /// Names that documents call root by, wherever it is.
 const ROOTS: [&str; 2] = ["/dev/disk/by-partlabel/root", "/dev/disk/by-label/root"];
 /// The label of root's partition.
@@ -32,7 +33,7 @@ pub struct RootWish {
 /// Takes what is about root out of a document, and calls the boot disk by the name that it has
 /// here. An error has the path of its entry. The tree itself is changed, so that paths of what is
 /// left still lead to their places.
-pub(super) fn take_wish(node: &mut Node, disk: &Path) -> Result<RootWish, (String, String)> {
+pub fn take_wish(node: &mut Node, disk: &Path) -> Result<RootWish, (String, String)> {
     let mut wish = RootWish::default();
     let disk = disk.display().to_string();
     name_boot_disk(node, &disk);
@@ -103,6 +104,15 @@ fn remove(node: &mut Node, path: &str) {
     }
 }
 
+impl fmt::Display for RootWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "root: make {}", self.format.as_deref().unwrap_or("ext4"))?;
+        self.label.iter().try_for_each(|label| write!(f, " `{label}`"))?;
+        self.options.iter().try_for_each(|option| write!(f, " {option}"))?;
+        self.size_mib.iter().try_for_each(|size| write!(f, ", at most {size} MiB"))
+    }
+}
+
 impl RootWish {
     /// As `/init` reads it, a line each.
     pub fn lines(&self) -> String {
@@ -139,6 +149,7 @@ mod tests {
             node.get("storage").unwrap().get("filesystems").unwrap().index(1).unwrap().mark;
         let wish = take_wish(&mut node, Path::new("/dev/vda")).unwrap();
         assert_eq!(wish.lines(), "format=xfs\noption=-K\nsize_mib=4096\n");
+        assert_eq!(wish.to_string(), "root: make xfs -K, at most 4096 MiB");
         let storage = Config::from_node(&node).storage;
         assert_eq!(storage.disks[0].device, "/dev/vda");
         assert_eq!(storage.disks[0].partitions.len(), 1);

@@ -12,7 +12,10 @@ use ignition::{
     render::{Access, RenderError, mark_of, render},
 };
 
-use super::input::{self, FilesDir};
+use super::{
+    Printed,
+    input::{self, FilesDir},
+};
 
 /// Makes what is below a directory what a document says: users and groups, directories, files,
 /// links, units. Disks, file systems and the kernel's arguments are left alone.
@@ -32,15 +35,6 @@ pub(crate) struct Apply {
     file: PathBuf,
     #[command(flatten)]
     files: FilesDir,
-}
-
-/// What is done is printed as it is done.
-struct Printed;
-
-impl Journal for Printed {
-    fn say(&self, line: &str) {
-        println!("{line}");
-    }
 }
 
 /// How a document's resources are had.

@@ -23,6 +23,8 @@ use ignition::{
     platform::{self, Mounted, metadata, vmware::Rpctool},
 };
 
+use super::Printed;
+
 /// Applies the cloud-config that this machine was given. What fails is said, and stops nothing.
 #[derive(Args)]
 pub(crate) struct CloudConfig {
@@ -32,15 +34,6 @@ pub(crate) struct CloudConfig {
     /// A tree of files, instead of the running system; no service is started for it.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-}
-
-/// What is done is said on standard output: the journal, when systemd started us.
-struct Printed;
-
-impl Journal for Printed {
-    fn say(&self, line: &str) {
-        println!("{line}");
-    }
 }
 
 impl CloudConfig {
@@ -63,7 +56,7 @@ impl CloudConfig {
             || cloudconfig::is_script(&text)
             || cloudconfig::is_multipart(&text);
         if !is_ours {
-            println!("{name} is no cloud-config: nothing to do");
+            Printed.say(&format!("{name} is no cloud-config: nothing to do"));
             return Ok(ExitCode::SUCCESS);
         }
         let mut facts = Facts::read(&self.root, Addresses::default());
@@ -76,7 +69,7 @@ impl CloudConfig {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let day = u32::try_from(since.as_secs() / 86400).unwrap_or(0);
         let failed = apply(&actions, &mut Running::new(&self.root, day, &Printed), &Printed);
-        println!("{} things done, {failed} failed", actions.len() - failed);
+        Printed.say(&format!("{} things done, {failed} failed", actions.len() - failed));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -107,7 +100,7 @@ fn ask(id: &str, facts: &mut Facts) {
             facts.keys = found.ssh_keys;
         }
         Ok(None) => {}
-        Err(error) => println!("asking the platform {id}: {error}"),
+        Err(error) => Printed.say(&format!("asking the platform {id}: {error}")),
     }
 }
 

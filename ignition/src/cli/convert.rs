@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use ignition::document::{self, Node, Report, Sources};
 
-use super::input::{self, FilesDir};
+use super::{
+    answer,
+    input::{self, FilesDir},
+};
 
 /// Prints a document as Ignition JSON of specification 3.6.0.
 #[derive(Args)]
@@ -43,7 +46,7 @@ impl Convert {
         let mut sources = Sources::default();
         let document = input::read(&self.file, &self.files, &mut sources)?;
         let strict = self.strict && !document.report.findings.is_empty();
-        Ok(print(document.node.filter(|_| !strict), &document.report, &sources, self.pretty))
+        print(document.node.filter(|_| !strict), &document.report, &sources, self.pretty)
     }
 }
 
@@ -60,18 +63,19 @@ impl Merge {
         let whole = nodes.len() == self.children.len() + 1;
         let node = if whole { document::merged(nodes, &mut report) } else { None };
         let node = node.filter(|_| !report.has_errors());
-        Ok(print(node, &report, &sources, self.pretty))
+        print(node, &report, &sources, self.pretty)
     }
 }
 
-fn print(node: Option<Node>, report: &Report, sources: &Sources, pretty: bool) -> ExitCode {
+fn print(
+    node: Option<Node>,
+    report: &Report,
+    sources: &Sources,
+    pretty: bool,
+) -> anyhow::Result<ExitCode> {
     eprint!("{}", report.display(sources));
-    let Some(node) = node else { return ExitCode::FAILURE };
+    let Some(node) = node else { return Ok(ExitCode::FAILURE) };
     let json = node.to_json();
-    if pretty {
-        println!("{json:#}");
-    } else {
-        println!("{json}");
-    }
-    ExitCode::SUCCESS
+    answer(&if pretty { format!("{json:#}") } else { json.to_string() })?;
+    Ok(ExitCode::SUCCESS)
 }

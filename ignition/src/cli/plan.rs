@@ -1,11 +1,16 @@
 //! `ignition plan`.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use ignition::{
-    boot::Failure,
+    boot::{BOOT_DISK, Failure, RootWish, take_wish},
     disks::{self, Machine},
     document::{Config, Node, Sources},
     fetch::{Fetcher, Names},
@@ -15,6 +20,7 @@ use ignition::{
 };
 
 use super::{
+    answer,
     apply::By,
     input::{self, FilesDir},
 };
@@ -37,7 +43,7 @@ pub(crate) struct Plan {
 
 /// A document and all that it leads to; `None` if there is something wrong with it, which is said.
 fn whole(
-    file: &std::path::Path,
+    file: &Path,
     dir: &FilesDir,
     access: &dyn Access,
     sources: &mut Sources,
@@ -53,13 +59,19 @@ fn whole(
     }
 }
 
+fn of(at: &str, error: &dyn std::error::Error, hint: Option<&str>) -> Failure {
+    Failure::of("plan", at.to_owned(), error).hint(hint.map(str::to_owned))
+}
+
 impl Plan {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let mut sources = Sources::default();
         let access = By(Fetcher::online(Names::System, &Silent));
-        let Some(node) = whole(&self.file, &self.files, &access, &mut sources)? else {
+        let Some(mut node) = whole(&self.file, &self.files, &access, &mut sources)? else {
             return Ok(ExitCode::FAILURE);
         };
+        // Root is made by /init, on the boot disk, whatever that is called here.
+        let wish = take_wish(&mut node, Path::new(BOOT_DISK));
         let config = Config::from_node(&node);
         let mut images = BTreeMap::new();
         for given in &self.disk {
@@ -69,18 +81,28 @@ impl Plan {
             images.insert(device.to_owned(), PathBuf::from(image));
         }
         let machine = Machine { images, patience: Duration::ZERO };
-        let refused = |at: &str, error: &dyn std::error::Error, hint: Option<String>| {
-            let failure = Failure::of("plan", at.to_owned(), error).hint(hint);
+        let refused = |failure: &Failure| {
             eprint!("ignition: {}", failure.text(Some(&node), &sources));
             ExitCode::FAILURE
         };
+        let wish = match wish {
+            Ok(wish) => wish,
+            Err((at, why)) => return Ok(refused(&Failure::new("plan", at, why))),
+        };
         let facts = match machine.facts(&config) {
             Ok(facts) => facts,
-            Err(trouble) => return Ok(refused(trouble.at(), &trouble, None)),
+            Err(trouble) => return Ok(refused(&of(trouble.at(), &trouble, None))),
         };
         match disks::plan(&config, &facts) {
-            Ok(steps) => steps.iter().for_each(|step| println!("{step}")),
-            Err(error) => return Ok(refused(&error.path, &error, Some(error.hint.clone()))),
+            Ok(steps) => {
+                steps.iter().try_for_each(|step| answer(&step.to_string()))?;
+                if wish != RootWish::default() {
+                    answer(&wish.to_string())?;
+                }
+            }
+            Err(error) => {
+                return Ok(refused(&of(&error.path, &error, Some(&error.hint))));
+            }
         }
         let root =
             Root::open(&self.root).with_context(|| format!("opening {}", self.root.display()))?;
@@ -88,8 +110,8 @@ impl Plan {
         let steps = files::Facts::read(&root, &config, &options)
             .and_then(|facts| Ok(files::plan(&config, &facts)?));
         match steps {
-            Ok(steps) => steps.iter().for_each(|step| println!("{step}")),
-            Err(error) => return Ok(refused(error.at(), &error, error.hint().map(str::to_owned))),
+            Ok(steps) => steps.iter().try_for_each(|step| answer(&step.to_string()))?,
+            Err(error) => return Ok(refused(&of(error.at(), &error, error.hint()))),
         }
         Ok(ExitCode::SUCCESS)
     }

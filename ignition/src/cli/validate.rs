@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use ignition::document::{Report, Sources};
 
-use super::input::{self, FilesDir};
+use super::{
+    answer,
+    input::{self, FilesDir},
+};
 
 /// Says what is wrong with documents; the status is 1 if one of them cannot be used.
 #[derive(Args)]
@@ -31,7 +34,7 @@ impl Validate {
             report.append(input::read(file, &self.files, &mut sources)?.report);
         }
         if self.json {
-            println!("{:#}", report.to_json(&sources));
+            answer(&format!("{:#}", report.to_json(&sources)))?;
         } else {
             eprint!("{}", report.display(&sources));
         }
