@@ -13,9 +13,9 @@ pub mod vmware;
 mod volumes;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 pub use self::volumes::{Mounted, Volumes};
@@ -198,8 +198,8 @@ pub fn look(
             Some(Found { from, bytes })
         }
         Candidate::Firmware(name) => {
-            let path = machine.sys.join("firmware/qemu_fw_cfg/by_name").join(name).join("raw");
-            read(&path, format!("fw_cfg {name}"))?
+            let folder = machine.sys.join("firmware/qemu_fw_cfg/by_name").join(name);
+            read_firmware(&folder, format!("fw_cfg {name}"))?
         }
         Candidate::Credential => credential::find(machine.sys, "ignition.config").map(|bytes| {
             let from = "the credential ignition.config".to_owned();
@@ -246,16 +246,17 @@ pub fn find<'f>(
     Ok(None)
 }
 
-/// Reads a file in one big read: the kernel starts over at the front of fw_cfg for each.
-fn read(path: &PathBuf, from: String) -> Result<Option<Found>, PlatformError> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
+/// Reads a file of the firmware in one big read: the kernel starts over at the front for each. Its
+/// length is in a file beside it; that of the file itself is 0.
+fn read_firmware(folder: &Path, from: String) -> Result<Option<Found>, PlatformError> {
+    let size = match fs::read_to_string(folder.join("size")) {
+        Ok(size) => size.trim().parse().unwrap_or(DOCUMENT_BYTES),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(PlatformError::Read { from, source }),
     };
     let wrong = |source| PlatformError::Read { from: from.clone(), source };
-    let size = file.metadata().map_err(wrong)?.len().min(DOCUMENT_BYTES);
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    let mut file = File::open(folder.join("raw")).map_err(wrong)?;
+    let mut bytes = vec![0; usize::try_from(size.min(DOCUMENT_BYTES)).unwrap_or(0)];
     let mut filled = 0;
     while filled < bytes.len() {
         match file.read(&mut bytes[filled..]).map_err(wrong)? {
@@ -265,6 +266,15 @@ fn read(path: &PathBuf, from: String) -> Result<Option<Found>, PlatformError> {
     }
     bytes.truncate(filled);
     Ok(Some(Found { from, bytes }))
+}
+
+/// Reads a file, if it is there.
+fn read(path: &Path, from: String) -> Result<Option<Found>, PlatformError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(Found { from, bytes })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PlatformError::Read { from, source }),
+    }
 }
 
 #[cfg(test)]

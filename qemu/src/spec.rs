@@ -9,7 +9,13 @@
 //! # Ok(()) }
 //! ```
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, str::FromStr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
 
 use crate::{
     accel::Accel,
@@ -186,6 +192,21 @@ impl Spec {
     pub fn credential(mut self, name: &str, value: &str) -> Self {
         self.credentials.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// The document that the machine becomes on its first boot, by QEMU's fw_cfg.
+    pub fn document(self, file: &Path) -> Self {
+        let file = file.to_string_lossy().replace(',', ",,");
+        self.argument("-fw_cfg").argument(format!("name=opt/org.pithos/config,file={file}"))
+    }
+
+    /// One more disk, a raw file; the machine sees it as `/dev/disk/by-id/virtio-NAME`.
+    pub fn spare_disk(self, name: &str, file: &Path) -> Self {
+        let file = file.to_string_lossy().replace(',', ",,");
+        self.argument("-drive")
+            .argument(format!("if=none,id={name},format=raw,cache=writeback,file={file}"))
+            .argument("-device")
+            .argument(format!("virtio-blk-pci,drive={name},serial={name}"))
     }
 
     /// Logs `core` in on the console without asking. For machines that only we can reach.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Change, Facts, Machine, Place, Refused, Stage, Step, Trouble, blocks,
-    facts::Contents,
+    facts::{Contents, array_node},
     filesystems,
     machine::{doing, node_name},
     programs,
@@ -87,13 +87,15 @@ impl Performer<'_> {
                 let disk = &self.facts.disks[device];
                 change_table(at, &disk.path, *wipe, changes)
             }
-            Step::MakeArray { at, members, program, .. }
-            | Step::AssembleArray { at, members, program, .. } => {
+            Step::MakeArray { at, name, members, program, .. }
+            | Step::AssembleArray { at, name, members, program } => {
                 let nodes: Result<Vec<Node>, Trouble> =
                     members.iter().map(|name| self.node(at, name)).collect();
                 let nodes = nodes?;
                 let paths: Vec<&Path> = nodes.iter().map(|node| node.path.as_path()).collect();
-                programs::run(at, program, &[], &paths)
+                programs::run(at, program, &[], &paths)?;
+                let named = name_array(name, &nodes);
+                named.map_err(doing(at, format!("finding the array {name}")))
             }
             Step::MakeVolume { at, name, device, generate_key, programs, .. } => {
                 let node = self.node(at, device)?;
@@ -215,6 +217,23 @@ fn random_guid() -> io::Result<Uuid> {
     let mut bytes = [0; 16];
     File::open("/dev/random")?.read_exact(&mut bytes)?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+/// Gives an array its name below `/dev/md`: there is no udev that would, and mdadm may not.
+fn name_array(name: &str, members: &[Node]) -> io::Result<()> {
+    let link = PathBuf::from(array_node(name));
+    if link.exists() {
+        return Ok(());
+    }
+    let absent = || io::Error::new(io::ErrorKind::NotFound, "the kernel does not show it");
+    let member = members.first().and_then(|node| node.path.file_name()).ok_or_else(absent)?;
+    let holders = fs::read_dir(Path::new("/sys/class/block").join(member).join("holders"))?;
+    let mut names = holders.flatten().map(|holder| holder.file_name());
+    let own = names.find(|name| name.to_string_lossy().starts_with("md")).ok_or_else(absent)?;
+    fs::create_dir_all(link.parent().expect("it is below /dev/md"))?;
+    // What is left of one that is gone leads nowhere.
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(Path::new("/dev").join(own), &link)
 }
 
 /// The node of a place. An image file, or a part of one, is given a loop device for the time.

@@ -234,8 +234,10 @@ fn a_firmware_file_and_a_file_of_the_esp_are_read() {
     write("pithos/config.bu", "esp");
     assert_eq!(look().from, "pithos/config.bu of the ESP");
     write("firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw", "firmware");
+    write("firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/size", "8\n");
     assert_eq!(look().bytes, b"firmware");
     write("firmware/qemu_fw_cfg/by_name/opt/org.pithos/config/raw", "ours");
+    write("firmware/qemu_fw_cfg/by_name/opt/org.pithos/config/size", "4\n");
     assert_eq!(look().from, "fw_cfg opt/org.pithos/config");
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Who runs the guest's instructions: kvm, tcg. [default: kvm where it works]
     #[arg(long)]
     pub(crate) accel: Option<Accel>,
+    /// The document that the machine becomes on its first boot: Ignition, Butane or cloud-config.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// One more argument for QEMU; can be given several times.
     #[arg(long = "qemu", value_name = "WORD", allow_hyphen_values = true)]
     pub(crate) extra: Vec<String>,
@@ -43,6 +46,13 @@ impl Options {
         }
         if let Some(accel) = self.accel {
             spec = spec.accel(accel);
+        }
+        if let Some(file) = &self.config {
+            if !file.is_file() {
+                let text = format!("there is no file {}", file.display());
+                return Err(Error::Refused(format!("{text}\n  --config names a document")));
+            }
+            spec = spec.document(file);
         }
         Ok(self.extra.iter().fold(spec, |spec, word| spec.argument(word)))
     }

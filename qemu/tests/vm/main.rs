@@ -13,4 +13,5 @@ mod harness;
 mod network;
 mod partition;
 mod power;
+mod provision;
 mod shipped;
