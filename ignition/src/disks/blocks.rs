@@ -12,6 +12,7 @@ use block::table::{Table, TableError};
 
 use super::{
     facts::{self, Place},
+    machine::node_name,
     names::Block,
     room::Room,
     signature::{self, Signature, Source},
@@ -50,9 +51,16 @@ impl Source for Part<'_> {
 }
 
 /// The marks that are on a place.
+///
+/// A partition is read through its own node, once it has one: the kernel keeps what was read of the
+/// whole disk apart, and would show what was there before.
 pub(super) fn look_into(place: &Place) -> io::Result<Vec<Signature>> {
-    let file = File::open(&place.path)?;
-    let (start_bytes, size_bytes) = (place.start_bytes, place.size_bytes);
+    let own =
+        place.partition.and_then(|_| node_name(place)).map(|name| Path::new("/dev").join(name));
+    let own = own.filter(|node| place.path.starts_with("/dev") && node.exists());
+    let file = File::open(own.as_ref().unwrap_or(&place.path))?;
+    let start_bytes = if own.is_some() { 0 } else { place.start_bytes };
+    let size_bytes = place.size_bytes;
     signature::probe(&Part { file: &file, start_bytes, size_bytes })
 }
 
