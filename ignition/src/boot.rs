@@ -248,8 +248,8 @@ impl Prepared {
         let unmounted = mounted.unmount().map_err(stopped("umount"));
         filled?;
         unmounted?;
-        disks::finish(&self.handover)
-            .map_err(|trouble| Failure::of("disks", trouble.at().to_owned(), &trouble))
+        disks::finish(&self.handover).map_err(stopped("disks"))?;
+        disks::close(&self.config).map_err(stopped("umount"))
     }
 
     fn files(

@@ -31,7 +31,7 @@ pub mod volumes;
 
 pub use facts::{Contents, Device, Disk, Facts, Place, Table};
 pub use machine::{Machine, Trouble};
-pub use perform::{Handover, Supplies, apply, finish};
+pub use perform::{Handover, Supplies, apply, close, finish};
 pub use steps::{Change, Program, Step};
 
 use crate::document::Config;

@@ -55,13 +55,21 @@ impl Source for Part<'_> {
 /// A partition is read through its own node, once it has one: the kernel keeps what was read of the
 /// whole disk apart, and would show what was there before.
 pub(super) fn look_into(place: &Place) -> io::Result<Vec<Signature>> {
-    let own =
-        place.partition.and_then(|_| node_name(place)).map(|name| Path::new("/dev").join(name));
-    let own = own.filter(|node| place.path.starts_with("/dev") && node.exists());
+    let own = own_node(place);
     let file = File::open(own.as_ref().unwrap_or(&place.path))?;
     let start_bytes = if own.is_some() { 0 } else { place.start_bytes };
     let size_bytes = place.size_bytes;
     signature::probe(&Part { file: &file, start_bytes, size_bytes })
+}
+
+/// The node of a partition that is there, where it is meant to be.
+fn own_node(place: &Place) -> Option<PathBuf> {
+    let name = place.partition.and_then(|_| node_name(place))?;
+    let number = |key| attribute(&Path::new(SYS).join(&name), key)?.parse::<u64>().ok();
+    // Both count in 512 bytes, whatever the sectors are.
+    let is_same =
+        number("start")? * 512 == place.start_bytes && number("size")? * 512 == place.size_bytes;
+    (is_same && place.path.starts_with("/dev")).then(|| Path::new("/dev").join(name))
 }
 
 /// Length and sector length of a device or of an image file.

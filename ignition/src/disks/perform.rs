@@ -12,7 +12,7 @@ use block::table::{self, Entry, Table};
 use uuid::Uuid;
 
 use super::{
-    Change, Facts, Machine, Place, Refused, Stage, Step, Trouble, blocks,
+    Change, Facts, Machine, Place, Program, Refused, Stage, Step, Trouble, blocks,
     facts::{Contents, array_node},
     filesystems,
     machine::{doing, node_name},
@@ -70,6 +70,22 @@ pub fn apply(
 pub fn finish(handover: &Handover) -> Result<(), Trouble> {
     for node in &handover.unfinished {
         programs::run("$.storage.luks", &volumes::finish(), &[(DEVICE, node)], &[])?;
+    }
+    Ok(())
+}
+
+/// Closes what was opened, the last first: the system that starts now opens it in its own way, and
+/// its udev knows only what it saw come.
+pub fn close(config: &Config) -> Result<(), Trouble> {
+    for (index, luks) in config.storage.luks.iter().enumerate().rev() {
+        let at = format!("$.storage.luks.{index}");
+        let program = Program::new("/usr/sbin/cryptsetup", &["close", &luks.name]);
+        programs::run(&at, &program, &[], &[])?;
+    }
+    for (index, array) in config.storage.raid.iter().enumerate().rev() {
+        let at = format!("$.storage.raid.{index}");
+        let node = array_node(&array.name);
+        programs::run(&at, &Program::new("/usr/sbin/mdadm", &["--stop", &node]), &[], &[])?;
     }
     Ok(())
 }
