@@ -44,7 +44,10 @@ impl Failure {
     pub fn of_document(report: Report) -> Self {
         let errors =
             report.findings.iter().filter(|f| f.severity == crate::document::Severity::Error);
-        let why = format!("the document has {} errors", errors.count());
+        let why = match errors.count() {
+            1 => "the document has an error".to_owned(),
+            count => format!("the document has {count} errors"),
+        };
         Self { report, ..Self::new("fetch", "$", why) }
     }
 
