@@ -143,7 +143,9 @@ fn overlay(spec: &Spec, image: &Image, file: &Path) -> Result<(), Error> {
     let base = match fs::hard_link(&image.raw, &base) {
         Ok(()) => PathBuf::from(BASE),
         // On another file system there are no links between them; the image itself must do.
-        Err(_) => fs::canonicalize(&image.raw).doing(|| format!("finding {}", image.raw.display()))?,
+        Err(_) => {
+            fs::canonicalize(&image.raw).doing(|| format!("finding {}", image.raw.display()))?
+        }
     };
     let mut command = Command::new(spec.artifacts.program("qemu-img")?);
     command.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
