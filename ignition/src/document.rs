@@ -10,6 +10,7 @@ pub mod node;
 pub mod report;
 pub mod schema;
 pub mod spec;
+mod typed;
 pub mod unit;
 pub mod validate;
 pub mod yaml;
@@ -78,11 +79,4 @@ pub fn merged(nodes: impl IntoIterator<Item = Node>, report: &mut Report) -> Opt
     let node = nodes.into_iter().reduce(merge)?;
     validate::validate(&Config::from_node(&node), &node, spec::NEWEST, report);
     Some(node)
-}
-
-impl Config {
-    /// The configuration of a tree that [`schema::check`] went through.
-    pub fn from_node(node: &Node) -> Self {
-        serde_json::from_value(node.to_json()).expect("its shape was checked")
-    }
 }
