@@ -173,8 +173,11 @@ checksum = "44"
     fn our_own_lock_is_read() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let lock = Lock::parse(&std::fs::read_to_string(root.join("Cargo.lock")).unwrap()).unwrap();
-        let toml = std::fs::read_to_string(root.join("initramfs/Cargo.toml")).unwrap();
-        let tomls = BTreeMap::from([("initramfs".to_owned(), toml)]);
+        let toml = |member: &str, folder: &str| {
+            let toml = std::fs::read_to_string(root.join(folder).join("Cargo.toml")).unwrap();
+            (member.to_owned(), toml)
+        };
+        let tomls = BTreeMap::from([toml("initramfs", "initramfs"), toml("block", "agents/block")]);
         let crates = lock.closure("initramfs", &tomls).unwrap();
         assert!(crates.iter().any(|krate| krate.name == "nix"));
         assert!(!crates.iter().any(|krate| krate.name == "gpt"), "that is for its tests");
