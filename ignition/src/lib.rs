@@ -8,6 +8,7 @@
 //! ```
 
 pub mod boot;
+pub mod causes;
 pub mod disks;
 pub mod document;
 mod entropy;

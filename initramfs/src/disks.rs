@@ -39,8 +39,7 @@ impl Disk {
 
     /// Path of a partition's device.
     pub(crate) fn partition(&self, number: u32) -> PathBuf {
-        let p = if self.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
-        PathBuf::from(format!("/dev/{}{p}{number}", self.name))
+        PathBuf::from("/dev").join(block::partition_name(&self.name, number))
     }
 
     /// A line for the failure report.

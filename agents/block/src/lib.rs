@@ -14,6 +14,12 @@ mod ioctl {
     nix::ioctl_read_bad!(blksszget, 0x1268, nix::libc::c_int);
 }
 
+/// What the kernel calls a partition of a disk: `vda1`, `nvme0n1p1`. As well for paths.
+pub fn partition_name(disk: &str, number: u32) -> String {
+    let p = if disk.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+    format!("{disk}{p}{number}")
+}
+
 /// The size of a block device, in bytes.
 pub fn size_bytes(device: &File) -> io::Result<u64> {
     let mut bytes = 0usize;

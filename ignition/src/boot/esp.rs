@@ -79,7 +79,5 @@ fn partition(disk: &Path) -> io::Result<PathBuf> {
     let esp = entries.iter().find(|(_, entry)| entry.kind == types::ESP);
     let (number, _) =
         esp.ok_or_else(|| io::Error::other("the disk has no EFI system partition"))?;
-    let name = disk.display().to_string();
-    let p = if name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
-    Ok(PathBuf::from(format!("{name}{p}{number}")))
+    Ok(block::partition_name(&disk.display().to_string(), *number).into())
 }

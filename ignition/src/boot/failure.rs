@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Write};
 
 use crate::{
+    causes::chain,
     document::{Node, Report, Sources},
     render::mark_of,
 };
@@ -31,13 +32,7 @@ impl Failure {
 
     /// The same of an error and its causes.
     pub fn of(stage: &'static str, at: String, error: &dyn Error) -> Self {
-        let mut why = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let _ = write!(why, ": {error}");
-            cause = error.source();
-        }
-        Self::new(stage, at, why)
+        Self::new(stage, at, chain(error))
     }
 
     /// A document that has errors.

@@ -8,6 +8,7 @@ use std::{
 
 use super::drivers;
 use crate::{
+    causes::chain,
     document::config::{Ignition, Resource},
     fetch::{Fetch, FetchError, Fetcher, Names, Shown, cloud::Cloud},
     journal::Journal,
@@ -48,11 +49,6 @@ impl<'a> Lazy<'a> {
         });
         let names = names.clone()?;
         Ok(Fetcher::online(names, self.journal).on(self.cloud.clone()))
-    }
-
-    /// The network, if it came up: its server may have metadata.
-    pub fn with_network<T>(&self, look: impl FnOnce(&Network) -> T) -> Option<T> {
-        self.network.lock().expect("nobody panics with the lock").as_ref().map(look)
     }
 
     /// Takes the network down, if it came up.
@@ -97,14 +93,4 @@ impl Fetch for OfDocument<'_> {
         }
         self.online.get().expect("it was just set").fetch(resource, to)
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 use anyhow::Context;
 use clap::Args;
 use ignition::{
+    causes::chain,
     document::{Config, Node, Sources, config::Ignition},
     fetch::{Fetch, FetchError, Fetcher, Names},
     files::{self, ApplyError, tree::Root},
@@ -97,14 +98,7 @@ impl Apply {
 
 /// The chain of causes in one line, without the place that the report shows.
 fn without_place(error: &ApplyError) -> String {
-    let mut text = error.to_string();
-    if let Some(rest) = text.strip_prefix(&format!("{}: ", error.at())) {
-        text = rest.to_owned();
-    }
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
+    let text = chain(error);
+    let place = format!("{}: ", error.at());
+    text.strip_prefix(&place).unwrap_or(&text).to_owned()
 }

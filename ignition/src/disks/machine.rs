@@ -236,8 +236,7 @@ impl Look<'_> {
 pub(super) fn node_name(place: &Place) -> Option<String> {
     let disk = place.path.file_name()?.to_string_lossy().into_owned();
     let Some(number) = place.partition else { return Some(disk) };
-    let p = if disk.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
-    Some(format!("{disk}{p}{number}"))
+    Some(block::partition_name(&disk, number))
 }
 
 /// The place of a partition of one of the document's disks, as they will be.

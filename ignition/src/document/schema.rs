@@ -67,6 +67,19 @@ pub enum Key {
     Nothing,
 }
 
+impl Kind {
+    /// What it is, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Integer => "a whole number",
+            Self::Flag => "true or false",
+            Self::Map(_) => "a map",
+            Self::List(_) => "a list",
+        }
+    }
+}
+
 impl Object {
     /// A key of it.
     pub fn field(&self, name: &str) -> Option<&Field> {

@@ -155,6 +155,13 @@ fn is_comment(trimmed: &str) -> bool {
     trimmed.starts_with(['#', ';'])
 }
 
+/// The template (`a@.service`) that an instance is made from.
+pub fn template_of(name: &str) -> Option<String> {
+    let (stem, suffix) = name.rsplit_once('.')?;
+    let (prefix, instance) = stem.split_once('@')?;
+    (!instance.is_empty()).then(|| format!("{prefix}@.{suffix}"))
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};

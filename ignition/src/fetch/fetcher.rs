@@ -27,6 +27,7 @@ use super::{
     wire::Headers,
 };
 use crate::{
+    causes::chain,
     document::config::{Ignition, Resource},
     journal::Journal,
 };
@@ -462,14 +463,4 @@ fn headers_of(resource: &Resource) -> Headers {
         }
     }
     headers
-}
-
-fn chain(error: &(dyn Error + Send + Sync)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
 }

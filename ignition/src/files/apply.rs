@@ -16,7 +16,11 @@ use super::{
     tree::{Found, Last, Parents, Root, is_absence},
     units::{self, Known, UnitFacts},
 };
-use crate::{document::Config, fetch::Fetch, journal::Journal};
+use crate::{
+    document::{Config, unit},
+    fetch::Fetch,
+    journal::Journal,
+};
 
 /// What the stage is told beside the document.
 #[derive(Clone, Debug, Default)]
@@ -282,7 +286,7 @@ pub fn read_units(root: &Root, config: &Config) -> Result<UnitFacts, ApplyError>
     let mut at = 0;
     while let Some(name) = names.get(at).cloned() {
         at += 1;
-        for name in [Some(name.clone()), units::template_of(&name)].into_iter().flatten() {
+        for name in [Some(name.clone()), unit::template_of(&name)].into_iter().flatten() {
             if facts.known.contains_key(&name) {
                 continue;
             }

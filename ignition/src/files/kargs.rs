@@ -18,6 +18,8 @@ use std::{
     path::Path,
 };
 
+use layout::cmdline::words;
+
 use super::{
     Refused,
     tree::{Found, Last, Parents, Root},
@@ -52,7 +54,7 @@ pub enum Plan {
 
 /// Plans.
 pub fn plan(wanted: &KernelArguments, facts: &Facts) -> Result<Plan, Refused> {
-    let running: Vec<&str> = words(&facts.running).collect();
+    let running: Vec<&str> = words(&facts.running);
     let ours: Vec<&str> = facts.addon.as_deref().map(words).into_iter().flatten().collect();
     let mut next = ours.clone();
     for (index, argument) in wanted.should_not_exist.iter().enumerate() {
@@ -132,16 +134,6 @@ pub fn write_addon(esp: &Root, cmdline: &str) -> io::Result<()> {
         file.finish_plain()?;
     }
     esp.sync()
-}
-
-/// The arguments of a command line: blanks between quotes are part of one.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    let is_end = move |c: char| {
-        quoted ^= c == '"';
-        c.is_ascii_whitespace() && !quoted
-    };
-    text.split(is_end).filter(|word| !word.is_empty())
 }
 
 fn check(at: &str, argument: &str) -> Result<(), Refused> {

@@ -110,13 +110,6 @@ pub fn named(units: &[Unit]) -> impl Iterator<Item = &str> {
     units.iter().filter(|unit| unit.enabled.is_some()).map(|unit| &*unit.name)
 }
 
-/// The template that an instance is made from.
-pub fn template_of(name: &str) -> Option<String> {
-    let (stem, suffix) = name.rsplit_once('.')?;
-    let (prefix, instance) = stem.split_once('@')?;
-    (!instance.is_empty()).then(|| format!("{prefix}@.{suffix}"))
-}
-
 /// What an instance is an instance for.
 fn instance_of(name: &str) -> Option<&str> {
     let (stem, _) = name.rsplit_once('.')?;
@@ -147,7 +140,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn known(&self, name: &str) -> Option<&Known> {
         let known = &self.facts.known;
-        known.get(name).or_else(|| known.get(&template_of(name)?))
+        known.get(name).or_else(|| known.get(&unit::template_of(name)?))
     }
 
     /// The unit and those that go with it.
@@ -200,7 +193,7 @@ impl Planner<'_> {
 /// Whether a link is one by which a unit, or an instance of a template, starts by itself.
 fn enables(link: &str, target: &str, name: &str) -> bool {
     let Some((directory, link_name)) = link.rsplit_once('/') else { return false };
-    let is_it = |one: &str| one == name || template_of(one).as_deref() == Some(name);
+    let is_it = |one: &str| one == name || unit::template_of(one).as_deref() == Some(name);
     if FOLLOWERS.iter().any(|(_, kind)| directory.ends_with(&format!(".{kind}"))) {
         return is_it(link_name);
     }
@@ -301,7 +294,7 @@ struct Presets {
 
 impl Presets {
     fn enable(&mut self, name: &str) {
-        let template = template_of(name).unwrap_or(name.to_owned());
+        let template = unit::template_of(name).unwrap_or(name.to_owned());
         let instances = self.lines.entry((template, false)).or_default();
         instances.extend(instance_of(name).map(str::to_owned));
     }

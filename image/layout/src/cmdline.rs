@@ -16,7 +16,8 @@ pub fn values<'a>(cmdline: &'a str, key: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn words(cmdline: &str) -> Vec<&str> {
+/// Its words: blanks between quotes are part of one.
+pub fn words(cmdline: &str) -> Vec<&str> {
     let mut quoted = false;
     cmdline
         .split(|c: char| {

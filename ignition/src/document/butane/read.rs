@@ -48,13 +48,7 @@ impl Reader<'_> {
             _ => None,
         };
         if value.is_none() {
-            let expected = match kind {
-                Kind::Text => "a text",
-                Kind::Integer => "a whole number",
-                Kind::Flag => "true or false",
-                Kind::Map(_) => "a map",
-                Kind::List(_) => "a list",
-            };
+            let expected = kind.words();
             let message = format!("expected {expected}, found {}", node.value.kind());
             self.report.error_at(&self.path, node.mark, message);
         }

@@ -2,7 +2,6 @@
 //! from being done: a cloud-config never stops a boot.
 
 use std::{
-    error::Error,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -15,6 +14,7 @@ use serde_json::json;
 
 use super::{Action, Addresses, Facts};
 use crate::{
+    causes::chain,
     document::{Config, Mark, Node, Report, butane::follows, finish},
     fetch::Fetcher,
     files::{self, tree::Root},
@@ -97,12 +97,6 @@ impl<'a> Running<'a> {
     fn runs(&self) -> bool {
         self.root == Path::new("/")
     }
-}
-
-/// An error and all that it came from.
-fn chain(error: &dyn Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| (*error).source());
-    sources.fold(error.to_string(), |text, error| format!("{text}: {error}"))
 }
 
 impl Machine for Running<'_> {

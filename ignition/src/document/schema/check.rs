@@ -45,13 +45,7 @@ impl Checker<'_> {
             (Value::Map(_), Kind::Map(object)) => self.map(node, object),
             (Value::List(_), Kind::List(list)) => self.list(node, list, alone),
             (found, expected) => {
-                let expected = match expected {
-                    Kind::Text => "a text",
-                    Kind::Integer => "a whole number",
-                    Kind::Flag => "true or false",
-                    Kind::Map(_) => "a map",
-                    Kind::List(_) => "a list",
-                };
+                let expected = expected.words();
                 let message = format!("expected {expected}, found {}", found.kind());
                 self.error(node.mark, message);
                 // Nothing behind this has to look at it again.

@@ -89,7 +89,7 @@ impl Rules<'_> {
             }
             return;
         }
-        let Some(name) = template_of(&unit.name) else { return };
+        let Some(name) = unit::template_of(&unit.name) else { return };
         let Some(template) = templates.get(&*name) else { return };
         let text = template.contents.as_deref().unwrap_or_default();
         if !text.is_empty() && unit::parse(text).is_ok_and(|unit| !installs(&unit)) {
@@ -101,11 +101,4 @@ impl Rules<'_> {
             self.report.warning(at, message);
         }
     }
-}
-
-/// `a@.service` of `a@b.service`.
-fn template_of(name: &str) -> Option<String> {
-    let (prefix, rest) = name.split_once('@')?;
-    let (instance, kind) = rest.rsplit_once('.')?;
-    (!instance.is_empty()).then(|| format!("{prefix}@.{kind}"))
 }
