@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("block", &[]),
     ("initramfs", &["layout", "block"]),
     ("ignition", &["layout", "block"]),
+    ("updater", &["layout", "block"]),
     ("image", &["layout"]),
     ("qemu", &[]),
 ];

@@ -1,0 +1,4 @@
+//! Updates of a running machine: signed versions are learnt of, fetched, written to the slot that
+//! is not running, booted on trial, and kept or remembered as bad.
+//!
+//! What is decided is decided in pure modules; shells read the facts and perform the steps.
