@@ -2,31 +2,24 @@
 //! bytes that was checked against what the document says of it.
 
 pub mod cloud;
-mod connection;
 mod content;
 pub mod data;
 mod fetcher;
-mod http;
-mod names;
-mod proxy;
 mod retry;
 mod s3;
 mod sigv4;
 mod tftp;
-mod trust;
 mod unpack;
-mod url;
-mod wire;
 
 use std::{
     error::Error,
-    fmt,
     io::{self, Write},
 };
 
+pub use http_client::{Names, Shown};
+
 pub use self::{
     fetcher::{Fetcher, Places, Question, Reply},
-    names::Names,
     retry::{Clock, Wall},
 };
 use crate::document::config::Resource;
@@ -123,46 +116,4 @@ pub enum FetchError {
         /// Why not.
         source: io::Error,
     },
-}
-
-/// An address as it may be shown: without the content of a `data:` URL, a password, or a query,
-/// which in signed URLs is as good as a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown(String);
-
-impl Shown {
-    /// What may be shown of an address.
-    pub fn new(url: &str) -> Self {
-        if let Some(data) = url.strip_prefix("data:") {
-            return Self(format!("a data URL of {} characters", data.len()));
-        }
-        let bare = url.split_once(['?', '#']).map_or(url, |(bare, _)| bare);
-        let cut = if bare.len() < url.len() { "?..." } else { "" };
-        let Some((scheme, rest)) = bare.split_once("://") else {
-            return Self(format!("{bare}{cut}"));
-        };
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-        Self(format!("{scheme}://{host}{path}{cut}"))
-    }
-}
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_of_an_address_are_not_shown() {
-        let shown = |url| Shown::new(url).to_string();
-        assert_eq!(shown("http://me:word@host:80/a/b?key=secret"), "http://host:80/a/b?...");
-        assert_eq!(shown("data:,secret"), "a data URL of 7 characters");
-        assert_eq!(shown("arn:aws:s3:::bucket/a"), "arn:aws:s3:::bucket/a");
-        assert_eq!(shown("tftp://host/@a"), "tftp://host/@a");
-    }
 }

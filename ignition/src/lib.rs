@@ -11,7 +11,6 @@ pub mod boot;
 pub mod causes;
 pub mod disks;
 pub mod document;
-mod entropy;
 pub mod fetch;
 pub mod files;
 pub mod journal;

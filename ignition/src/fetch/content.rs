@@ -2,7 +2,9 @@
 
 use std::io::{self, Read};
 
-use super::{FetchError, Shown, http::Answer};
+use http_client::Answer;
+
+use super::{FetchError, Shown};
 use crate::journal::Journal;
 
 /// How often a connection may break in the middle of the content.

@@ -8,23 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http_client::{Answer, Client, Headers, Names, Proxies, Request, Trust, Url, connection};
+
 use super::{
     Fetch, FetchError, Shown,
     cloud::Cloud,
-    connection,
     content::Content,
     data::DataUrl,
-    http::{Answer, Client, Request},
-    names::Names,
-    proxy::Proxies,
     retry::{Clock, Tries, Wall},
     s3,
     sigv4::Credentials,
     tftp,
-    trust::Trust,
     unpack::Unpacking,
-    url::Url,
-    wire::Headers,
 };
 use crate::{
     causes::chain,
@@ -154,8 +149,12 @@ impl<'a> Fetcher<'a> {
             Some(0) => PATIENCE,
             Some(value) => Duration::from_secs(value),
         };
-        client.proxies = Proxies::of(&ignition.proxy).map_err(|(text, error)| {
-            FetchError::Address { url: Shown::new(&text), why: format!("as a proxy: {error}") }
+        let proxy = &ignition.proxy;
+        let (http, https) = (proxy.http_proxy.as_deref(), proxy.https_proxy.as_deref());
+        let proxies = Proxies::new(http, https, &proxy.no_proxy);
+        client.proxies = proxies.map_err(|(text, error)| FetchError::Address {
+            url: Shown::new(&text),
+            why: format!("as a proxy: {error}"),
         })?;
         let mut trust = Trust::image();
         for authority in &ignition.security.tls.certificate_authorities {
@@ -188,7 +187,7 @@ impl<'a> Fetcher<'a> {
     pub fn ask(&self, question: &Question<'_>) -> Result<Reply, FetchError> {
         let shown = Shown::new(question.url);
         let url = parse(question.url)?;
-        let mut request = Request { method: question.method, url, headers: Headers::default() };
+        let mut request = Request { method: question.method, ..Request::get(url) };
         for (name, value) in question.headers {
             request = request.with(name, value);
         }
@@ -308,7 +307,7 @@ impl<'a> Fetcher<'a> {
         let mut region = object.first_region(self.cloud.region());
         for _ in 0..2 {
             let url = object.url(&region, place.as_ref());
-            let mut request = Request { method: "GET", url, headers: headers.clone() };
+            let mut request = Request { headers: headers.clone(), ..Request::get(url) };
             if let Some(role) = &role {
                 let now = self.clock.date();
                 request = super::sigv4::sign(request, role, &region, "s3", now);
@@ -379,7 +378,7 @@ impl Fetch for Fetcher<'_> {
             match url.scheme.as_str() {
                 "http" | "https" => {
                     let client = self.client(&shown)?;
-                    let request = Request { method: "GET", url, headers };
+                    let request = Request { headers, ..Request::get(url) };
                     let open = |end| self.open(client, &shown, &request, end);
                     self.by_http(&shown, &unpacking, to, &open)?
                 }
@@ -394,7 +393,7 @@ impl Fetch for Fetcher<'_> {
                 "gs" => {
                     let url = s3::google_url(&url, self.bucket_place()?.as_ref()).map_err(bad)?;
                     let client = self.client(&shown)?;
-                    let mut request = Request { method: "GET", url, headers: usual_headers() };
+                    let mut request = Request { headers: usual_headers(), ..Request::get(url) };
                     if let Some(token) = self.google_token()? {
                         request = request.with("Authorization", &format!("Bearer {token}"));
                     }

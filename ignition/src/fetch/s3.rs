@@ -1,7 +1,7 @@
 //! Objects in buckets: which of the many addresses of Amazon's storage is meant by `s3:` and `arn:`,
 //! and those of Google's by `gs:`.
 
-use super::url::{Url, escape, unescape};
+use http_client::url::{Url, escape, unescape};
 
 /// An object of Amazon's storage.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
+use http_client::Request;
 use sha2::{Digest, Sha256};
 
-use super::{http::Request, unpack::hex};
+use super::unpack::hex;
 
 /// SHA-256 of nothing.
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -109,7 +110,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::fetch::url::Url;
+    use http_client::Url;
 
     /// The key of Amazon's own examples.
     fn example() -> Credentials {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::url::{Url, unescape};
+use http_client::url::{Url, unescape};
 
 const BLOCK_BYTES: usize = 512;
 const FIRST_WAIT: Duration = Duration::from_secs(1);

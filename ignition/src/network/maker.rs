@@ -20,7 +20,9 @@ use super::{
     sockets::{Everybody, Overheard},
     way::{self, Progress, Verdict},
 };
-use crate::{entropy, fetch::Names, journal::Journal};
+use http_client::entropy;
+
+use crate::{fetch::Names, journal::Journal};
 
 /// How often to look where nothing is announced.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

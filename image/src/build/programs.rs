@@ -25,6 +25,7 @@ const INIT: &str = "init";
 /// The members of the workspace that programs are built from, and their folders.
 pub(super) const MEMBERS: &[(&str, &str)] = &[
     ("block", "agents/block"),
+    ("http-client", "agents/http-client"),
     ("ignition", "ignition"),
     ("initramfs", "initramfs"),
     ("layout", "image/layout"),

@@ -13,9 +13,10 @@ use serde_json::Value;
 const LAYERS: &[(&str, &[&str])] = &[
     ("layout", &[]),
     ("block", &[]),
+    ("http-client", &[]),
     ("initramfs", &["layout", "block"]),
-    ("ignition", &["layout", "block"]),
-    ("updater", &["layout", "block"]),
+    ("ignition", &["layout", "block", "http-client"]),
+    ("updater", &["layout", "block", "http-client"]),
     ("image", &["layout"]),
     ("qemu", &[]),
 ];

@@ -31,7 +31,7 @@ pub enum Names {
 
 impl Names {
     /// The addresses of a host, IPv4 first: in the initramfs it is the one that rarely half-works.
-    pub(super) fn addresses(&self, host: &str, end: Instant) -> io::Result<Vec<IpAddr>> {
+    pub(crate) fn addresses(&self, host: &str, end: Instant) -> io::Result<Vec<IpAddr>> {
         let (servers, search) = match self {
             Self::System => {
                 let mut found: Vec<IpAddr> =

@@ -4,22 +4,22 @@ use std::{fmt, net::IpAddr};
 
 /// An address with a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Url {
+pub struct Url {
     /// Its scheme, in small letters.
-    pub(crate) scheme: String,
+    pub scheme: String,
     /// `user:password`, still escaped, or nothing.
-    pub(crate) user: String,
+    pub user: String,
     /// The host: a name, or an address without brackets.
-    pub(crate) host: String,
+    pub host: String,
     /// The port, if it is said.
-    pub(crate) port: Option<u16>,
+    pub port: Option<u16>,
     /// The path and the query, beginning with `/`.
-    pub(crate) target: String,
+    pub target: String,
 }
 
 /// Why something is not an address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum NotAUrl {
+pub enum NotAUrl {
     /// No `scheme://`.
     #[error("it has no scheme; write http://..., https://... or another that is known")]
     Scheme,
@@ -36,7 +36,7 @@ pub(crate) enum NotAUrl {
 
 impl Url {
     /// Reads `scheme://[user@]host[:port][/path][?query]`; what is behind a `#` is not for servers.
-    pub(crate) fn parse(text: &str) -> Result<Self, NotAUrl> {
+    pub fn parse(text: &str) -> Result<Self, NotAUrl> {
         if let Some(bad) = text.chars().find(|c| c.is_control() || *c == ' ' || !c.is_ascii()) {
             return Err(NotAUrl::Character(bad));
         }
@@ -78,7 +78,7 @@ impl Url {
     }
 
     /// Where a redirection leads, which may be relative to here.
-    pub(crate) fn join(&self, location: &str) -> Result<Self, NotAUrl> {
+    pub fn join(&self, location: &str) -> Result<Self, NotAUrl> {
         let base = |target: &str| format!("{}://{}{target}", self.scheme, self.authority());
         // A scheme is before any slash: the query of a relative address may well have a `://`.
         let scheme_first =
@@ -100,24 +100,24 @@ impl Url {
     }
 
     /// The path, without the query.
-    pub(crate) fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
     /// The query, without its question mark.
-    pub(crate) fn query(&self) -> &str {
+    pub fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
 
     /// The value of a parameter of the query, unescaped.
-    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+    pub fn parameter(&self, name: &str) -> Option<String> {
         let mut pairs =
             self.query().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| unescape(value))
     }
 
     /// The port, or the one that goes without saying.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port.unwrap_or(match self.scheme.as_str() {
             "https" => 443,
             "tftp" => 69,
@@ -126,7 +126,7 @@ impl Url {
     }
 
     /// `host[:port]` as servers want to hear it: with brackets, without a zone.
-    pub(crate) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         let host = self.host.split_once('%').map_or(self.host.as_str(), |(host, _)| host);
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match self.port {
@@ -136,7 +136,7 @@ impl Url {
     }
 
     /// The host, if it is an address already.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
+    pub fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 }
@@ -148,8 +148,36 @@ impl fmt::Display for Url {
     }
 }
 
+/// An address as it may be shown: without the content of a `data:` URL, a password, or a query,
+/// which in signed URLs is as good as a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown(String);
+
+impl Shown {
+    /// What may be shown of an address.
+    pub fn new(url: &str) -> Self {
+        if let Some(data) = url.strip_prefix("data:") {
+            return Self(format!("a data URL of {} characters", data.len()));
+        }
+        let bare = url.split_once(['?', '#']).map_or(url, |(bare, _)| bare);
+        let cut = if bare.len() < url.len() { "?..." } else { "" };
+        let Some((scheme, rest)) = bare.split_once("://") else {
+            return Self(format!("{bare}{cut}"));
+        };
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        Self(format!("{scheme}://{host}{path}{cut}"))
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Undoes `%XX`; what is not an escape stays as it is.
-pub(crate) fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -171,7 +199,7 @@ pub(crate) fn unescape(text: &str) -> String {
 }
 
 /// Escapes all but letters, digits and `-._~`, and what is in `kept`.
-pub(crate) fn escape(text: &str, kept: &str) -> String {
+pub fn escape(text: &str, kept: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         let plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -190,6 +218,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn secrets_of_an_address_are_not_shown() {
+        let shown = |url| Shown::new(url).to_string();
+        assert_eq!(shown("http://me:word@host:80/a/b?key=secret"), "http://host:80/a/b?...");
+        assert_eq!(shown("data:,secret"), "a data URL of 7 characters");
+        assert_eq!(shown("arn:aws:s3:::bucket/a"), "arn:aws:s3:::bucket/a");
+        assert_eq!(shown("tftp://host/@a"), "tftp://host/@a");
+    }
 
     fn check(text: &str, expect: Expect) {
         let picture = match Url::parse(text) {

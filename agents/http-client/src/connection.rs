@@ -9,19 +9,19 @@ use std::{
 
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
-use super::{names::Names, trust::Trust, url::Url};
+use crate::{names::Names, trust::Trust, url::Url};
 
 const CONNECT: Duration = Duration::from_secs(30);
-pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What bytes go through.
-pub(super) trait Pipe: Read + Write + Send {}
+pub(crate) trait Pipe: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Pipe for T {}
 
 /// What is waited for, and for how long at most.
 #[derive(Clone, Debug)]
-pub(super) struct Patience(Arc<Mutex<Phase>>);
+pub(crate) struct Patience(Arc<Mutex<Phase>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Phase {
@@ -33,19 +33,19 @@ struct Phase {
 }
 
 impl Patience {
-    pub(super) fn new(end: Instant) -> Self {
+    pub(crate) fn new(end: Instant) -> Self {
         let phase = Phase { what: "connection", each: CONNECT, end, seconds: CONNECT.as_secs() };
         Self(Arc::new(Mutex::new(phase)))
     }
 
     /// Something must be there as a whole after `limit`.
-    pub(super) fn whole(&self, what: &'static str, limit: Duration, end: Instant) {
+    pub(crate) fn whole(&self, what: &'static str, limit: Duration, end: Instant) {
         let until = end.min(Instant::now() + limit);
         self.set(Phase { what, each: limit, end: until, seconds: limit.as_secs() });
     }
 
     /// Something must go on after `limit` each time.
-    pub(super) fn each(&self, what: &'static str, limit: Duration, end: Instant) {
+    pub(crate) fn each(&self, what: &'static str, limit: Duration, end: Instant) {
         self.set(Phase { what, each: limit, end, seconds: limit.as_secs() });
     }
 
@@ -107,7 +107,7 @@ impl Write for Timed {
 }
 
 /// Connects to the host of an address, by the first of its addresses that answers.
-pub(super) fn tcp(
+pub(crate) fn tcp(
     url: &Url,
     names: &Names,
     patience: &Patience,
@@ -138,7 +138,7 @@ pub(super) fn tcp(
 }
 
 /// Puts TLS over a connection.
-pub(super) fn tls(
+pub(crate) fn tls(
     pipe: Box<dyn Pipe>,
     host: &str,
     trust: &Trust,
@@ -156,13 +156,14 @@ pub(super) fn tls(
 }
 
 /// Whether asking again cannot help: the certificate stays what it is.
-pub(super) fn is_final(error: &io::Error) -> bool {
+pub fn is_final(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
         || error.kind() == io::ErrorKind::InvalidInput
 }
 
-pub(super) fn addresses(url: &Url, names: &Names, end: Instant) -> io::Result<Vec<SocketAddr>> {
+/// The addresses of a host, with the port, in the order in which they should be tried.
+pub fn addresses(url: &Url, names: &Names, end: Instant) -> io::Result<Vec<SocketAddr>> {
     let port = url.port();
     if let Some(address) = url.address() {
         return Ok(vec![(address, port).into()]);

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// A number. Without `/dev` it comes from where the standard library has the seeds of its maps.
-pub(crate) fn number() -> u64 {
+pub fn number() -> u64 {
     let mut bytes = [0; 8];
     match File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
         Ok(()) => u64::from_ne_bytes(bytes),

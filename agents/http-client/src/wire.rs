@@ -7,19 +7,19 @@ const HEAD_BYTES: u64 = 64 * 1024;
 
 /// What a server says before the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) status: u16,
-    pub(super) reason: String,
-    pub(super) headers: Headers,
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) headers: Headers,
 }
 
 /// Headers, in order. Names are compared without regard to case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Headers(pub(crate) Vec<(String, String)>);
+pub struct Headers(pub Vec<(String, String)>);
 
 /// How long the content is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(crate) enum Length {
     /// So many bytes.
     Known(u64),
     /// In chunks that say how long they are.
@@ -30,25 +30,26 @@ pub(super) enum Length {
 
 impl Headers {
     /// The first value of a name.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         let mut pairs = self.0.iter();
         pairs.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// Puts a value in the place of all that had its name.
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
+    pub fn set(&mut self, name: &str, value: &str) {
         self.0.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
         self.0.push((name.to_owned(), value.to_owned()));
     }
 }
 
-/// Writes a request without content.
-pub(super) fn write_request(
+/// Writes a request.
+pub(crate) fn write_request(
     to: &mut dyn Write,
     method: &str,
     target: &str,
     host: &str,
     headers: &Headers,
+    content: &[u8],
 ) -> io::Result<()> {
     let mut text = format!("{method} {target} HTTP/1.1\r\n");
     // Who sets a host of his own means it.
@@ -62,19 +63,20 @@ pub(super) fn write_request(
         }
         text.push_str(&format!("{name}: {value}\r\n"));
     }
-    if method == "PUT" {
-        text.push_str("Content-Length: 0\r\n");
+    if matches!(method, "PUT" | "POST") {
+        text.push_str(&format!("Content-Length: {}\r\n", content.len()));
     }
     if method != "CONNECT" {
         text.push_str("Connection: close\r\n");
     }
     text.push_str("\r\n");
     to.write_all(text.as_bytes())?;
+    to.write_all(content)?;
     to.flush()
 }
 
 /// Reads what comes before the content, and skips provisional answers.
-pub(super) fn read_head(from: &mut dyn BufRead) -> io::Result<Head> {
+pub(crate) fn read_head(from: &mut dyn BufRead) -> io::Result<Head> {
     let mut left = HEAD_BYTES;
     loop {
         let head = read_one_head(from, &mut left)?;
@@ -130,7 +132,7 @@ fn read_line(from: &mut dyn BufRead, left: &mut u64) -> io::Result<String> {
 
 impl Head {
     /// How long the content is that follows.
-    pub(super) fn length(&self, method: &str) -> io::Result<Length> {
+    pub(crate) fn length(&self, method: &str) -> io::Result<Length> {
         if method == "HEAD" || matches!(self.status, 204 | 304) {
             return Ok(Length::Known(0));
         }
@@ -151,7 +153,7 @@ impl Head {
 }
 
 /// The content of an answer. Its end is told from a connection that broke.
-pub(super) struct Content<R> {
+pub(crate) struct Content<R> {
     from: R,
     left: Left,
 }
@@ -171,7 +173,7 @@ enum Left {
 }
 
 impl<R: BufRead> Content<R> {
-    pub(super) fn new(from: R, length: Length) -> Self {
+    pub(crate) fn new(from: R, length: Length) -> Self {
         let left = match length {
             Length::Known(count) => Left::Bytes { count, chunked: false },
             Length::Chunked => Left::Chunk { first: true },
@@ -264,7 +266,7 @@ mod tests {
     fn a_request_is_a_few_lines() {
         let mut bytes = Vec::new();
         let mut headers = Headers(vec![("Accept".to_owned(), "*/*".to_owned())]);
-        write_request(&mut bytes, "PUT", "/a", "host", &headers).unwrap();
+        write_request(&mut bytes, "PUT", "/a", "host", &headers, &[]).unwrap();
         expect![[r#"
             PUT /a HTTP/1.1
             Host: host
@@ -275,7 +277,7 @@ mod tests {
         "#]]
         .assert_eq(&String::from_utf8(bytes).unwrap().replace('\r', ""));
         headers.set("X", "a\r\nY: b");
-        let error = write_request(&mut Vec::new(), "GET", "/", "host", &headers).unwrap_err();
+        let error = write_request(&mut Vec::new(), "GET", "/", "host", &headers, &[]).unwrap_err();
         assert_eq!(error.to_string(), "the header \"X\" cannot be sent");
     }
 

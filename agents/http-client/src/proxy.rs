@@ -2,12 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::url::{NotAUrl, Url};
-use crate::document::config::Proxy;
+use crate::url::{NotAUrl, Url};
 
 /// Which proxy is asked for what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Proxies {
+pub struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
     exceptions: Vec<Exception>,
@@ -22,20 +21,25 @@ enum Exception {
 }
 
 impl Proxies {
-    pub(super) fn of(proxy: &Proxy) -> Result<Self, (String, NotAUrl)> {
-        let parse = |text: &Option<String>| match text.as_deref() {
+    /// For `http`, for `https`, and who is asked directly. An empty address is none.
+    pub fn new(
+        http: Option<&str>,
+        https: Option<&str>,
+        exceptions: &[String],
+    ) -> Result<Self, (String, NotAUrl)> {
+        let parse = |text: Option<&str>| match text {
             None | Some("") => Ok(None),
             Some(text) => Url::parse(text).map(Some).map_err(|error| (text.to_owned(), error)),
         };
         Ok(Self {
-            http: parse(&proxy.http_proxy)?,
-            https: parse(&proxy.https_proxy)?,
-            exceptions: proxy.no_proxy.iter().filter_map(|text| Exception::parse(text)).collect(),
+            http: parse(http)?,
+            https: parse(https)?,
+            exceptions: exceptions.iter().filter_map(|text| Exception::parse(text)).collect(),
         })
     }
 
     /// The proxy for an address. This machine itself is never asked through one.
-    pub(super) fn for_url(&self, url: &Url) -> Option<&Url> {
+    pub fn for_url(&self, url: &Url) -> Option<&Url> {
         let proxy = if url.scheme == "https" { &self.https } else { &self.http };
         let here = url.host == "localhost" || url.address().is_some_and(|host| host.is_loopback());
         let excepted = here || self.exceptions.iter().any(|exception| exception.covers(url));
@@ -110,11 +114,9 @@ mod tests {
     use super::*;
 
     fn asks(exceptions: &[&str], url: &str) -> &'static str {
-        let proxies = Proxies::of(&Proxy {
-            http_proxy: Some("http://plain:3128".to_owned()),
-            https_proxy: Some("https://secret:3129".to_owned()),
-            no_proxy: exceptions.iter().map(|text| (*text).to_owned()).collect(),
-        });
+        let exceptions: Vec<String> = exceptions.iter().map(|text| (*text).to_owned()).collect();
+        let proxies =
+            Proxies::new(Some("http://plain:3128"), Some("https://secret:3129"), &exceptions);
         match proxies.unwrap().for_url(&Url::parse(url).unwrap()) {
             None => "nobody",
             Some(proxy) if proxy.host == "plain" => "plain",

@@ -1,4 +1,4 @@
-//! Who is trusted by TLS: whom the image trusts, and whom the document names.
+//! Who is trusted by TLS: whom the image trusts, and whom somebody names besides.
 
 use std::{
     fs, io,
@@ -24,7 +24,7 @@ const BUNDLES: &[&str] = &[
 
 /// Who is trusted. The bundle of the image is read when it is first needed.
 #[derive(Clone, Debug)]
-pub(super) struct Trust {
+pub struct Trust {
     bundles: Vec<PathBuf>,
     more: Vec<CertificateDer<'static>>,
     config: OnceLock<Arc<ClientConfig>>,
@@ -32,13 +32,13 @@ pub(super) struct Trust {
 
 impl Trust {
     /// Whom the image trusts.
-    pub(super) fn image() -> Self {
+    pub fn image() -> Self {
         let bundles = BUNDLES.iter().map(PathBuf::from).collect();
         Self { bundles, more: Vec::new(), config: OnceLock::new() }
     }
 
     /// And whom a text with certificates names. A text without any is a mistake.
-    pub(super) fn and(mut self, pem: &[u8]) -> Result<Self, String> {
+    pub fn and(mut self, pem: &[u8]) -> Result<Self, String> {
         let before = self.more.len();
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate = certificate.map_err(|error| error.to_string())?;
@@ -54,7 +54,7 @@ impl Trust {
     }
 
     /// What a TLS connection is made with.
-    pub(super) fn config(&self) -> io::Result<Arc<ClientConfig>> {
+    pub(crate) fn config(&self) -> io::Result<Arc<ClientConfig>> {
         if let Some(config) = self.config.get() {
             return Ok(config.clone());
         }

@@ -2,7 +2,7 @@
 //!
 //! It is our own because of what the known clients do not do: a plain proxy asked plainly (and not
 //! by CONNECT, which most forbid for port 80), headers that are dropped on redirection, and name
-//! servers that only DHCP knows. One connection for each question: a first boot asks few.
+//! servers that only DHCP knows. One connection for each question: few are asked.
 
 use std::{
     io::{self, BufReader, Read},
@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{
+use crate::{
     connection::{self, HANDSHAKE, Patience, Pipe},
     names::Names,
     proxy::Proxies,
@@ -26,37 +26,50 @@ const STALL: Duration = Duration::from_secs(30);
 
 /// Somebody who can ask.
 #[derive(Clone, Debug)]
-pub(super) struct Client {
-    pub(super) names: Names,
-    pub(super) proxies: Proxies,
-    pub(super) trust: Trust,
+pub struct Client {
+    /// Who knows the addresses of names.
+    pub names: Names,
+    /// Whom to go through.
+    pub proxies: Proxies,
+    /// Who is trusted by TLS.
+    pub trust: Trust,
     /// How long to wait for the headers of an answer.
-    pub(super) headers: Duration,
+    pub headers: Duration,
 }
 
 /// A question.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) method: &'static str,
-    pub(super) url: Url,
-    pub(super) headers: Headers,
+pub struct Request {
+    /// `GET`, `HEAD`, `PUT` or `POST`.
+    pub method: &'static str,
+    /// Where.
+    pub url: Url,
+    /// With what.
+    pub headers: Headers,
+    /// What a `PUT` or `POST` brings along.
+    pub content: Vec<u8>,
 }
 
 /// An answer; the content is yet to be read.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) reason: String,
-    pub(super) headers: Headers,
-    pub(super) content: Box<dyn Read + Send>,
+pub struct Answer {
+    /// Such as 200.
+    pub status: u16,
+    /// What the server says of it.
+    pub reason: String,
+    /// What it says before the content.
+    pub headers: Headers,
+    /// The content: an end that came too early is an error.
+    pub content: Box<dyn Read + Send>,
 }
 
 impl Request {
-    #[cfg(test)]
-    pub(super) fn get(url: Url) -> Self {
-        Self { method: "GET", url, headers: Headers::default() }
+    /// Gets what is there.
+    pub fn get(url: Url) -> Self {
+        Self { method: "GET", url, headers: Headers::default(), content: Vec::new() }
     }
 
-    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+    /// With a header, in the place of all of its name.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.set(name, value);
         self
     }
@@ -65,12 +78,7 @@ impl Request {
 impl Client {
     /// Asks, and goes where it is sent: the headers of the question are for who was asked, not for
     /// whom he names, so that only `plain` ones go along.
-    pub(super) fn follow(
-        &self,
-        request: &Request,
-        plain: &Headers,
-        end: Instant,
-    ) -> io::Result<Answer> {
+    pub fn follow(&self, request: &Request, plain: &Headers, end: Instant) -> io::Result<Answer> {
         let mut request = request.clone();
         for _ in 0..=REDIRECTIONS {
             let answer = self.ask(&request, end)?;
@@ -94,8 +102,8 @@ impl Client {
     }
 
     /// Asks once.
-    pub(super) fn ask(&self, request: &Request, end: Instant) -> io::Result<Answer> {
-        let Request { method, url, headers } = request;
+    pub fn ask(&self, request: &Request, end: Instant) -> io::Result<Answer> {
+        let Request { method, url, headers, content } = request;
         let patience = Patience::new(end);
         let mut headers = headers.clone();
         let mut target = url.target.clone();
@@ -121,7 +129,7 @@ impl Client {
             headers.set("Authorization", &word);
         }
         patience.whole("headers of an answer", self.headers, end);
-        wire::write_request(&mut pipe, method, &target, &url.authority(), &headers)?;
+        wire::write_request(&mut pipe, method, &target, &url.authority(), &headers, content)?;
         let mut from = BufReader::new(pipe);
         let head = wire::read_head(&mut from)?;
         let length = head.length(method)?;
@@ -162,7 +170,7 @@ fn tunnel(
         headers.set("Proxy-Authorization", &word);
     }
     patience.whole("answer of the proxy", HANDSHAKE, end);
-    wire::write_request(&mut pipe, "CONNECT", &place, &place, &headers)?;
+    wire::write_request(&mut pipe, "CONNECT", &place, &place, &headers, &[])?;
     // Byte by byte: what follows the headers is not ours to read.
     let mut from = BufReader::with_capacity(1, pipe);
     let head = wire::read_head(&mut from)?;

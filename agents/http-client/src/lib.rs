@@ -1,0 +1,20 @@
+//! Asking HTTP servers: HTTP/1.1 over TCP and TLS, through proxies, every wait with an end. Blocking,
+//! without threads of its own.
+
+pub mod client;
+pub mod connection;
+pub mod entropy;
+mod names;
+mod proxy;
+mod trust;
+pub mod url;
+mod wire;
+
+pub use self::{
+    client::{Answer, Client, Request},
+    names::Names,
+    proxy::Proxies,
+    trust::Trust,
+    url::{Shown, Url},
+    wire::Headers,
+};
