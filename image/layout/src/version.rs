@@ -1,6 +1,6 @@
 //! Versions, and the names of files and partitions that carry them.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 /// The longest version: a GPT name holds 36 characters, and `pithos_VERSION_verity` is one.
 pub const MAX_LEN: usize = 36 - "pithos_".len() - "_verity".len();
@@ -54,6 +54,60 @@ impl Version {
     }
 }
 
+/// The order of the UAPI group's version format, by which the boot loader sorts entries, too: the
+/// end of a text sorts below everything, then `-`, `.`, letters, and numbers by their value.
+impl Ord for Version {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (mut left, mut right) = (self.0.as_str(), other.0.as_str());
+        loop {
+            match (left.is_empty(), right.is_empty()) {
+                (true, true) => return Ordering::Equal,
+                (true, false) => return Ordering::Less,
+                (false, true) => return Ordering::Greater,
+                (false, false) => {}
+            }
+            for separator in ['-', '.'] {
+                match (left.strip_prefix(separator), right.strip_prefix(separator)) {
+                    (Some(after), Some(other)) => (left, right) = (after, other),
+                    (Some(_), None) => return Ordering::Less,
+                    (None, Some(_)) => return Ordering::Greater,
+                    (None, None) => {}
+                }
+            }
+            let numeric = [left, right].iter().any(|text| text.starts_with(DIGIT));
+            let order = if numeric {
+                let (number, other) = (run(&mut left, DIGIT), run(&mut right, DIGIT));
+                let (number, other) =
+                    (number.trim_start_matches('0'), other.trim_start_matches('0'));
+                // A longer number is a larger one, now that nothing leads it.
+                number.len().cmp(&other.len()).then(number.cmp(other))
+            } else {
+                run(&mut left, LETTER).cmp(run(&mut right, LETTER))
+            };
+            if order.is_ne() {
+                return order;
+            }
+        }
+    }
+}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+const DIGIT: fn(char) -> bool = |c| c.is_ascii_digit();
+const LETTER: fn(char) -> bool = |c| c.is_ascii_lowercase();
+
+/// Takes what matches off the front of `text`.
+fn run<'a>(text: &mut &'a str, matches: fn(char) -> bool) -> &'a str {
+    let end = text.find(|c| !matches(c)).unwrap_or(text.len());
+    let (taken, rest) = text.split_at(end);
+    *text = rest;
+    taken
+}
+
 impl FromStr for Version {
     type Err = NotAVersion;
 
@@ -90,6 +144,20 @@ mod tests {
         assert_eq!(Version::from_label(&version.usr_label()), Some(version.clone()));
         assert_eq!(Version::from_label(&version.verity_label()), Some(version));
         assert_eq!(Version::from_label("_empty"), None);
+    }
+
+    #[test]
+    fn versions_sort_as_the_boot_loader_sorts_them() {
+        // Each is older than the next.
+        let sorted =
+            ["0.1.0", "0.1.0-202611210930", "0.1.0-202611211459", "0.2", "0.2.1", "0.2a", "0.10"];
+        for (index, older) in sorted.iter().enumerate() {
+            for newer in &sorted[index + 1..] {
+                let [older, newer]: [Version; 2] = [older, newer].map(|text| text.parse().unwrap());
+                assert_eq!(older.cmp(&newer), Ordering::Less, "{older} {newer}");
+                assert_eq!(newer.cmp(&older), Ordering::Greater, "{newer} {older}");
+            }
+        }
     }
 
     #[test]

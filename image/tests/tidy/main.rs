@@ -16,7 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http-client", &[]),
     ("initramfs", &["layout", "block"]),
     ("ignition", &["layout", "block", "http-client"]),
-    ("updater", &["layout", "block", "http-client"]),
+    ("updater", &["payload", "layout", "block", "http-client"]),
+    ("payload", &["layout"]),
     ("image", &["layout"]),
     ("qemu", &[]),
 ];
@@ -26,6 +27,7 @@ const BANNED: &[(&str, &[&str])] = &[
     ("initramfs", &["tokio", "rustls", "openssl", "reqwest", "regex"]),
     ("ignition", &["tokio", "openssl", "reqwest", "regex"]),
     ("layout", &["nix"]),
+    ("payload", &["nix", "tokio", "rustls", "reqwest"]),
 ];
 
 fn root() -> PathBuf {
