@@ -14,6 +14,7 @@ pub mod disk;
 pub mod hash;
 pub mod seed;
 pub mod types;
+pub mod verity;
 pub mod version;
 
 pub use disk::{Partition, Role, Slot};

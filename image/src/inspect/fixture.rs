@@ -9,6 +9,7 @@ use layout::{
     Partition, Role, RootHash, Slot, Version,
     disk::{MIB, shipped},
     seed::Seed,
+    verity::Superblock,
 };
 use tempfile::TempDir;
 
@@ -67,15 +68,9 @@ impl Fixture {
         fs::write(path("usr"), &usr).unwrap();
         let file = File::open(path("usr")).unwrap();
         let tree = tree_hash::compute(&file, 0, BLOCKS, &SALT, &|_| ()).unwrap();
-        let mut verity = vec![0; 4096];
-        verity[..8].copy_from_slice(b"verity\0\0");
-        for (at, number) in [(8, 1u32), (12, 1), (64, 4096), (68, 4096), (72, BLOCKS as u32)] {
-            verity[at..at + 4].copy_from_slice(&number.to_le_bytes());
-        }
-        verity[16..32].copy_from_slice(seed.uuid("verity").as_bytes());
-        verity[32..38].copy_from_slice(b"sha256");
-        verity[80] = SALT.len() as u8;
-        verity[88..120].copy_from_slice(&SALT);
+        let uuid = seed.uuid("verity");
+        let superblock = Superblock { uuid, data_blocks: BLOCKS, salt: SALT.to_vec() };
+        let mut verity = superblock.to_block().to_vec();
         verity.extend_from_slice(&tree.blocks);
         fs::write(path("verity"), &verity).unwrap();
 

@@ -2,15 +2,17 @@
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-use layout::{Role, RootHash, Slot, Version, disk::EMPTY_LABEL, types};
+use layout::{
+    Role, RootHash, Slot, Version,
+    disk::EMPTY_LABEL,
+    types,
+    verity::{BLOCK_BYTES, Superblock},
+};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{inside, ukis::UkiReport};
-use crate::{
-    disk::table::{Entry, Table},
-    verify::tree_hash::{BLOCK_BYTES, Superblock},
-};
+use crate::disk::table::{Entry, Table};
 
 /// A slot.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -171,7 +173,7 @@ fn hash_tree(disk: &File, table: &Table, verity: &Entry) -> Result<(Superblock, 
     let said = |why: String| format!("the hash tree cannot be read: {why}");
     let mut superblock = [0; Superblock::BYTES];
     read(0, &mut superblock).map_err(said)?;
-    let superblock = Superblock::parse(&superblock).map_err(said)?;
+    let superblock = Superblock::parse(&superblock).map_err(|why| said(why.to_string()))?;
     if superblock.size_bytes() > verity.size_bytes {
         return Err(said(format!("it would have {} bytes", superblock.size_bytes())));
     }

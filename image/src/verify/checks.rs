@@ -2,12 +2,12 @@
 
 use std::{fmt::Display, fs::File, os::unix::fs::FileExt};
 
-use layout::{Role, Slot, cmdline, types};
-
-use super::{
-    Check, Outcome,
-    tree_hash::{self, BLOCK_BYTES, Superblock},
+use layout::{
+    Role, Slot, cmdline, types,
+    verity::{BLOCK_BYTES, Superblock},
 };
+
+use super::{Check, Outcome, tree_hash};
 use crate::{
     disk::{
         self, sparse,
@@ -220,7 +220,7 @@ fn superblock(disk: &File, table: &Table, verity: &Entry) -> Result<Superblock, 
     inside(table, verity)?;
     let mut bytes = [0; Superblock::BYTES];
     disk.read_exact_at(&mut bytes, verity.start_bytes).map_err(|error| error.to_string())?;
-    Superblock::parse(&bytes)
+    Superblock::parse(&bytes).map_err(|why| why.to_string())
 }
 
 fn read_uki(disk: &File, table: &Table, file: &str) -> Result<Vec<u8>, String> {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use image::{disk::sparse, inspect, manifest::Manifest, progress::Progress, sbom, verify};
-use layout::types;
+use layout::{types, verity::Superblock};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -117,6 +117,37 @@ fn veritysetup_verifies_usr_on_the_disk() {
     let mut again = Command::new(image.build.join("bin/veritysetup"));
     let again = again.arg("verify").args([&usr, &tree]).arg(root_hash);
     assert!(!again.output().unwrap().status.success());
+}
+
+#[test]
+fn our_hash_tree_is_byte_for_byte_that_of_veritysetup() {
+    let image = Image::newest();
+    let same = |data: &Path, theirs: &Path| {
+        let theirs = fs::read(theirs).unwrap();
+        let superblock = Superblock::parse(theirs[..Superblock::BYTES].try_into().unwrap());
+        let superblock = superblock.unwrap();
+        let (hasher, mut hashes) = (superblock.hasher(), vec![]);
+        hasher.hash(&fs::read(data).unwrap(), &mut hashes);
+        let tree = hasher.tree(hashes).unwrap();
+        let ours = [&superblock.to_block()[..], &tree.blocks].concat();
+        assert!(ours == theirs, "the tree of {}", data.display());
+        assert_eq!(superblock.size_bytes(), theirs.len() as u64);
+        tree.root_hash.to_string()
+    };
+    let of_the_image = same(&image.file("usr.erofs"), &image.file("usr.verity"));
+    assert_eq!(of_the_image, image.manifest.usr.root_hash);
+
+    let folder = TempDir::new().unwrap();
+    for blocks in [1usize, 2, 127, 128, 129, 128 * 128, 128 * 128 + 1] {
+        let (data, tree) = (folder.path().join("data"), folder.path().join("tree"));
+        fs::write(&data, (0..blocks * 4096).map(|n| (n / 100) as u8).collect::<Vec<_>>()).unwrap();
+        let _ = fs::remove_file(&tree);
+        let salt = format!("--salt={}", image.manifest.usr.salt);
+        let format = [Path::new("format"), Path::new(&salt), &data, &tree];
+        let said = image.tool("veritysetup", &format);
+        let ours = same(&data, &tree);
+        assert!(said.contains(&ours), "{blocks} blocks: {ours}\n{said}");
+    }
 }
 
 #[test]
