@@ -13,15 +13,14 @@
 //!
 //! Each line is verified by the one above it before a byte of it is used. A segment is 4 MiB of an
 //! image; it comes whole, as a patch against a range of the image that runs, or not at all where
-//! the running image has it already. The hash tree of `/usr` is not shipped: [`verity`] computes it,
-//! and its root hash has to be the signed one.
+//! the running image has it already. The hash tree of `/usr` is not shipped: [`layout::verity`]
+//! computes it, and its root hash has to be the signed one.
 
 pub mod channel;
 pub mod countersign;
 pub mod hash;
 pub mod release;
 pub mod segment;
-pub mod verity;
 
 pub use channel::Channel;
 pub use hash::Digest;

@@ -8,7 +8,10 @@ mod check;
 use std::fmt;
 
 use jiff::Timestamp;
-use layout::{RootHash, Version};
+use layout::{
+    RootHash, Version,
+    verity::{BLOCK_BYTES, Superblock},
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -285,6 +288,15 @@ impl Release {
             self.uki.image.fetch_bytes(self.uki_source(running))
         };
         self.usr.image.fetch_bytes(self.usr_source(running)) + uki
+    }
+}
+
+impl Usr {
+    /// What is in front of its hash tree.
+    pub fn superblock(&self) -> Superblock {
+        let Verity { salt, uuid, .. } = self.verity;
+        let data_blocks = self.image.size_bytes.div_ceil(BLOCK_BYTES);
+        Superblock { uuid, data_blocks, salt: salt.to_vec() }
     }
 }
 

@@ -4,7 +4,10 @@
 //! A signed description that breaks these is a mistake of the publisher, not an attack; it is
 //! refused before anything is fetched.
 
-use layout::disk::{USR_BYTES, VERITY_BYTES};
+use layout::{
+    disk::{USR_BYTES, VERITY_BYTES},
+    verity::BLOCK_BYTES,
+};
 
 use super::{
     Form, Image, OBJECT_MAX_BYTES, Object, Range, Release, SEGMENT_BYTES, SOURCE_MAX_BYTES, Variant,
@@ -35,13 +38,17 @@ impl Release {
             let size = self.usr.verity.size_bytes;
             return wrong("usr", format!("a hash tree of {size} bytes, at most {VERITY_BYTES}"));
         }
-        if !self.usr.image.size_bytes.is_multiple_of(4096) {
-            let size = self.usr.image.size_bytes;
-            return wrong("usr", format!("{size} bytes, expected whole blocks of 4096"));
+        let size = self.usr.image.size_bytes;
+        if !size.is_multiple_of(BLOCK_BYTES) {
+            return wrong("usr", format!("{size} bytes, expected whole blocks of {BLOCK_BYTES}"));
         }
         let usr: Vec<u64> = self.sources.iter().map(|source| source.usr_size_bytes).collect();
         let uki: Vec<u64> = self.sources.iter().map(|source| source.uki_size_bytes).collect();
         self.usr.image.check("usr", USR_BYTES, &usr)?;
+        let (tree, expected) = (self.usr.verity.size_bytes, self.usr.superblock().size_bytes());
+        if tree != expected {
+            return wrong("usr", format!("a hash tree of {tree} bytes, expected {expected}"));
+        }
         self.uki.image.check("uki", UKI_MAX_BYTES, &uki)?;
         if let Some(rebuilders) = &self.rebuilders {
             let (threshold, keys) = (rebuilders.threshold, rebuilders.keys.len());

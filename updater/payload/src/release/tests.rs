@@ -16,7 +16,7 @@ pub(crate) fn example() -> Release {
         built: "2026-11-21T09:30:00Z".parse().unwrap(),
         usr: Usr {
             root_hash: RootHash([1; 32]),
-            verity: Verity { salt: [2; 32], uuid: Uuid::from_u128(3), size_bytes: 8192 },
+            verity: Verity { salt: [2; 32], uuid: Uuid::from_u128(3), size_bytes: 45056 },
             image: Image {
                 size_bytes: SEGMENT_BYTES + 4096,
                 segments: vec![
