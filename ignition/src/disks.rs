@@ -34,6 +34,8 @@ pub use machine::{Machine, Trouble};
 pub use perform::{Handover, Supplies, apply, close, finish};
 pub use steps::{Change, Program, Step};
 
+use std::{collections::BTreeMap, path::PathBuf};
+
 use crate::document::Config;
 
 /// Why a document cannot be had on this machine.
@@ -88,6 +90,7 @@ impl Stage {
 
 /// All the steps, as far as they can be known before the first is done.
 pub fn plan(config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
+    each_holds_one_thing(config, facts)?;
     let mut facts = facts.clone();
     let mut all = vec![];
     for stage in Stage::ALL {
@@ -96,4 +99,32 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
         all.extend(steps);
     }
     Ok(all)
+}
+
+/// Refuses a device, by whatever names, on which two things are to be made: the second would
+/// destroy the first.
+fn each_holds_one_thing(config: &Config, facts: &Facts) -> Result<(), Refused> {
+    let storage = &config.storage;
+    let members = storage.raid.iter().enumerate().flat_map(|(index, array)| {
+        let at = move |device| format!("$.storage.raid.{index}.devices.{device}");
+        array.devices.iter().enumerate().map(move |(device, name)| (at(device), name.as_str()))
+    });
+    let volumes = storage.luks.iter().enumerate().filter_map(|(index, volume)| {
+        Some((format!("$.storage.luks.{index}.device"), volume.device.as_deref()?))
+    });
+    let filesystems = storage.filesystems.iter().enumerate().filter_map(|(index, entry)| {
+        entry.format.as_deref().filter(|format| !format.is_empty())?;
+        Some((format!("$.storage.filesystems.{index}.device"), entry.device.as_str()))
+    });
+    let mut taken: BTreeMap<(PathBuf, u64), String> = BTreeMap::new();
+    for (at, name) in members.chain(volumes).chain(filesystems) {
+        let place = facts.device(name).place.map(|place| (place.path, place.start_bytes));
+        let place = place.unwrap_or_else(|| (name.into(), 0));
+        if let Some(other) = taken.get(&place) {
+            let hint = "name another device, or what is made on it: /dev/md/NAME, /dev/mapper/NAME";
+            return Err(Refused::new(at, format!("{name} is what {other} takes"), hint));
+        }
+        taken.insert(place, at);
+    }
+    Ok(())
 }

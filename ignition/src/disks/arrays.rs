@@ -93,8 +93,8 @@ fn is_there(name: &str, level: i32, disks: u32, members: &[Device]) -> bool {
             let label = found.label.as_deref().unwrap_or_default();
             found.kind == Kind::Mdraid { level, disks }
                 && found.uuid.as_deref() == Some(id)
-                // Some write the name of the host before it.
-                && label.rsplit(['/', ':']).next() == Some(name)
+                // Some write the name of the host before it; a name may have a colon, too.
+                && label.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with(['/', ':']))
         })
     })
 }

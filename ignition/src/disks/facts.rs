@@ -178,9 +178,12 @@ impl Facts {
                 self.appears(&[array_node(name)]);
             }
             Step::AssembleArray { name, .. } => self.appears(&[array_node(name)]),
-            Step::MakeVolume { name, device, label, uuid, .. } => {
+            Step::MakeVolume { name, device, label, uuid, programs, .. } => {
                 let (label, uuid) = (label.clone(), uuid.clone());
-                let kind = Kind::Luks { version: 2, flags: vec![], subsystem: None };
+                let options = programs.iter().flat_map(|program| &program.args);
+                let is_flag = |option: &&String| *option == "--allow-discards";
+                let flags = options.filter(is_flag).map(|flag| flag[2..].to_owned()).collect();
+                let kind = Kind::Luks { version: 2, flags, subsystem: None };
                 self.now_holds(device, Signature { kind, label, uuid });
                 self.appears(&volume_names(name));
             }

@@ -14,7 +14,7 @@
 //! that is free.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod wanted;
 
 use std::collections::BTreeSet;

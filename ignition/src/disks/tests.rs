@@ -6,6 +6,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::{
+    partitions::tests::{before, facts, parts, rows, written},
     signature::{Kind, Signature},
     *,
 };
@@ -15,9 +16,7 @@ fn storage(text: &str) -> Config {
 }
 
 fn holds(found: Vec<Signature>) -> Device {
-    let (contents, used_by, is_disk) = (Contents::Known(found), None, false);
-    let place = Place { path: "/dev/x".into(), partition: None, start_bytes: 0, size_bytes: 1 };
-    Device { place: Some(place), contents, used_by, is_disk }
+    Device { place: None, contents: Contents::Known(found), used_by: None, is_disk: false }
 }
 
 fn to_come() -> Device {
@@ -254,6 +253,28 @@ fn a_file_system_is_kept_made_or_refused() {
 }
 
 #[test]
+fn a_device_holds_one_thing_by_whatever_names_it_is_called() {
+    let place = |path: &str| Device {
+        place: Some(Place { path: path.into(), partition: None, start_bytes: 0, size_bytes: 1 }),
+        ..holds(vec![])
+    };
+    let wanted = format!(r#"{ARRAY}, "filesystems": [{{"device": "/dev/one", "format": "ext4"}}]"#);
+    check(
+        &wanted,
+        &[
+            ("/dev/a", place("/dev/vda")),
+            ("/dev/b", place("/dev/vdb")),
+            ("/dev/one", place("/dev/vdb")),
+        ],
+        expect![[r#"
+            $.storage.filesystems.0.device
+              /dev/one is what $.storage.raid.0.devices.1 takes
+              name another device, or what is made on it: /dev/md/NAME, /dev/mapper/NAME
+        "#]],
+    );
+}
+
+#[test]
 fn what_is_in_use_is_not_made_anew() {
     let used = Device { used_by: Some("swap".to_owned()), ..holds(vec![]) };
     let wanted =
@@ -295,6 +316,98 @@ proptest! {
         let Ok(steps) = plan(&config, &facts) else { return Ok(()) };
         steps.iter().for_each(|step| facts.take_in(step));
         prop_assert_eq!(plan(&config, &facts), Ok(vec![]));
+    }
+}
+
+/// What may be on a device, and what a document may want there.
+const FORMATS: [&str; 6] = ["ext4", "xfs", "btrfs", "vfat", "swap", "none"];
+
+fn on_devices() -> impl Strategy<Value = Vec<Option<Signature>>> {
+    let luks = |flag: bool, ours: bool| Kind::Luks {
+        version: 2,
+        flags: flag.then(|| "allow-discards".to_owned()).into_iter().collect(),
+        subsystem: ours.then(|| volumes::UNFINISHED.to_owned()),
+    };
+    let kind = prop_oneof![
+        4 => (0..5usize).prop_map(|format| Kind::of_format(FORMATS[format]).unwrap()),
+        2 => (any::<bool>(), any::<bool>()).prop_map(move |(flag, ours)| luks(flag, ours)),
+        2 => Just(Kind::Mdraid { level: 1, disks: 2 }),
+        1 => Just(Kind::Other("gpt")),
+    ];
+    let found = (kind, prop_oneof![Just("safe"), Just("")], prop_oneof![Just("a"), Just("b")]);
+    let found = found.prop_map(|(kind, label, uuid)| mark(kind, label, uuid));
+    prop::collection::vec(prop::option::of(found), 5)
+}
+
+fn volume() -> impl Strategy<Value = crate::document::config::Luks> {
+    let device = prop_oneof![Just("/dev/md/safe"), Just("/dev/disk/by-partlabel/p2")];
+    let label = prop::option::of(prop_oneof![Just("safe"), Just("")]);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
+    (device, label, flags).prop_map(|(device, label, (discard, has_key, tpm2, wipe))| {
+        let mut volume = crate::document::config::Luks {
+            name: "safe".to_owned(),
+            device: Some(device.to_owned()),
+            label: label.map(str::to_owned),
+            discard: Some(discard),
+            wipe_volume: Some(wipe),
+            ..Default::default()
+        };
+        volume.key_file.source = has_key.then(|| "data:,key".to_owned());
+        volume.clevis.tpm2 = Some(tpm2);
+        volume
+    })
+}
+
+proptest! {
+    /// Partitions, on these an array, on that or on another partition a volume, and file systems on
+    /// all of them, whatever was on the disk before.
+    #[test]
+    fn a_whole_machine_that_was_made_needs_nothing_more(
+        parts in parts(), rows in rows(), wipe in prop::bool::weighted(0.3),
+        there in on_devices(), has_array: bool, volume in prop::option::of(volume()),
+        wanted in prop::collection::vec(
+            (0..6usize, prop::option::of(0u8..2), prop::bool::weighted(0.2)), 7),
+    ) {
+        let mut config = written(&rows, wipe);
+        let mut facts = facts(before(&parts, 512, 64 << 20));
+        let names = (0..5).map(|number| format!("/dev/disk/by-partlabel/p{number}"));
+        for (name, found) in names.clone().zip(there) {
+            facts.devices.insert(name, holds(found.into_iter().collect()));
+        }
+        if has_array {
+            let array = ARRAY.replace("/dev/a", "/dev/disk/by-partlabel/p0");
+            let array = array.replace("/dev/b", "/dev/disk/by-partlabel/p1");
+            config.storage.raid = storage(&array.replace("data", "safe")).storage.raid;
+        }
+        config.storage.luks.extend(volume);
+        let above = ["/dev/md/safe".to_owned(), "/dev/mapper/safe".to_owned()];
+        for (device, (format, label, wipe)) in names.chain(above).zip(wanted) {
+            // What is below something else is not for a file system.
+            let luks = config.storage.luks.first().and_then(|volume| volume.device.as_deref());
+            let is_member = has_array && ["p0", "p1"].iter().any(|part| device.ends_with(part));
+            let is_there = facts.devices.contains_key(&device)
+                || if device.starts_with("/dev/md") { has_array } else { luks.is_some() };
+            if luks == Some(&device) || is_member || !is_there {
+                continue;
+            }
+            config.storage.filesystems.push(crate::document::config::Filesystem {
+                device,
+                format: Some(FORMATS[format].to_owned()),
+                label: label.map(|label| label.to_string()),
+                wipe_filesystem: Some(wipe),
+                ..Default::default()
+            });
+        }
+        let Ok(steps) = plan(&config, &facts) else { return Ok(()) };
+        steps.iter().for_each(|step| facts.take_in(step));
+        let again = plan(&config, &facts);
+        // What is to be wiped is so every time that it is asked for.
+        let is_wiped = |step: &Step| match step {
+            Step::MakeFilesystem { wipe, .. } => *wipe,
+            Step::MakeVolume { .. } => config.storage.luks[0].wipe_volume == Some(true),
+            _ => false,
+        };
+        prop_assert!(again.as_ref().is_ok_and(|steps| steps.iter().all(is_wiped)), "{again:?}");
     }
 }
 

@@ -59,11 +59,15 @@ fn one(at: &str, volume: &Luks, facts: &Facts) -> Result<Option<Step>, Refused> 
             "correct the name, attach the disk, or make the partition in storage.disks",
         ));
     }
+    // The node exists when it is open.
+    let is_open = super::facts::volume_names(&volume.name)
+        .iter()
+        .any(|name| facts.device(name).contents != Contents::Missing);
     if volume.wipe_volume != Some(true)
         && let Some(found) = device.contents.first()
         && !is_unfinished(found)
     {
-        let differs = differs(volume, found)?;
+        let differs = differs(volume, found, is_open)?;
         if !differs.is_empty() {
             return Err(Refused::new(
                 at,
@@ -71,18 +75,13 @@ fn one(at: &str, volume: &Luks, facts: &Facts) -> Result<Option<Step>, Refused> 
                 "set wipeVolume: true to make it anew (what is on it is lost), or correct the entry",
             ));
         }
-        // The node exists when it is open.
-        let open = super::facts::volume_names(&volume.name)
-            .iter()
-            .any(|name| facts.device(name).contents != Contents::Missing);
-        let is_open = open || device.used_by.is_some();
         let step = Step::OpenVolume {
             at: at.to_owned(),
             name: volume.name.clone(),
             device: name.to_owned(),
             program: open_program(volume),
         };
-        return Ok((!is_open).then_some(step));
+        return Ok((!is_open && device.used_by.is_none()).then_some(step));
     }
     if let Some(user) = &device.used_by {
         return Err(Refused::new(
@@ -113,8 +112,8 @@ fn is_unfinished(found: &Signature) -> bool {
     }
 }
 
-/// Why what is there cannot be kept.
-fn differs(volume: &Luks, found: &Signature) -> Result<Vec<String>, Refused> {
+/// Why what is there cannot be kept. One that is open needs no key any more.
+fn differs(volume: &Luks, found: &Signature, is_open: bool) -> Result<Vec<String>, Refused> {
     let Kind::Luks { version, flags, .. } = &found.kind else {
         return Ok(vec![format!("it holds {found}")]);
     };
@@ -122,9 +121,9 @@ fn differs(volume: &Luks, found: &Signature) -> Result<Vec<String>, Refused> {
     if *version != 2 {
         all.push(format!("it is LUKS{version}, not LUKS2"));
     }
-    if has_clevis(&volume.clevis) {
+    if !is_open && has_clevis(&volume.clevis) {
         all.push("nobody can tell whether clevis keeps its key as described".to_owned());
-    } else if !has_key(volume) {
+    } else if !is_open && !has_key(volume) {
         all.push("its key is not in the document (keyFile)".to_owned());
     }
     let mut differ = |what: &str, is: &Option<String>, wanted: &Option<String>| {

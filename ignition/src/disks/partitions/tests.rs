@@ -44,7 +44,7 @@ fn document(disk: &str) -> Config {
     serde_json::from_str(&text).unwrap()
 }
 
-fn facts(disk: Disk) -> Facts {
+pub(in crate::disks) fn facts(disk: Disk) -> Facts {
     Facts { disks: [("/dev/vdb".to_owned(), disk)].into(), ..Facts::default() }
 }
 
@@ -286,7 +286,7 @@ fn figures_that_cannot_be_are_refused_by_name() {
 }
 
 #[derive(Clone, Debug)]
-struct Row {
+pub(in crate::disks) struct Row {
     number: i64,
     start: Option<i64>,
     size: Option<i64>,
@@ -295,7 +295,7 @@ struct Row {
     resize: bool,
 }
 
-fn rows() -> impl Strategy<Value = Vec<Row>> {
+pub(in crate::disks) fn rows() -> impl Strategy<Value = Vec<Row>> {
     let mib = |max: i64| prop::option::weighted(0.7, prop_oneof![Just(0i64), 1..max]);
     let row = (0i64..7, mib(64), mib(40), prop::bool::weighted(0.8), any::<bool>(), any::<bool>());
     prop::collection::vec(row, 0..6).prop_map(|rows| {
@@ -318,7 +318,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     })
 }
 
-fn written(rows: &[Row], wipe_table: bool) -> Config {
+pub(in crate::disks) fn written(rows: &[Row], wipe_table: bool) -> Config {
     let mut config = document(&format!(r#""wipeTable": {wipe_table}"#));
     let partition = |(index, row): (usize, &Row)| config::Partition {
         number: row.number,
@@ -335,7 +335,11 @@ fn written(rows: &[Row], wipe_table: bool) -> Config {
 }
 
 /// Any table, also of those who align to nothing.
-fn before(parts: &[(u32, u64, u64, u8)], sector_bytes: u64, size_bytes: u64) -> Disk {
+pub(in crate::disks) fn before(
+    parts: &[(u32, u64, u64, u8)],
+    sector_bytes: u64,
+    size_bytes: u64,
+) -> Disk {
     let room = Room::of_new_table(size_bytes, sector_bytes);
     let mut entries = Entries::new();
     for (number, start, size, label) in parts {
@@ -354,7 +358,7 @@ fn before(parts: &[(u32, u64, u64, u8)], sector_bytes: u64, size_bytes: u64) -> 
     Disk { sector_bytes, size_bytes, ..disk(table) }
 }
 
-fn parts() -> impl Strategy<Value = Vec<(u32, u64, u64, u8)>> {
+pub(in crate::disks) fn parts() -> impl Strategy<Value = Vec<(u32, u64, u64, u8)>> {
     prop::collection::vec((1u32..9, 0u64..1200, 1u64..400, 0u8..8), 0..5)
 }
 
