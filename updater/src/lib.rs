@@ -2,3 +2,5 @@
 //! is not running, booted on trial, and kept or remembered as bad.
 //!
 //! What is decided is decided in pure modules; shells read the facts and perform the steps.
+
+pub mod slots;
