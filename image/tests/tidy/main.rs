@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ignition", &["layout", "block", "http-client"]),
     ("updater", &["payload", "layout", "block", "http-client"]),
     ("payload", &["layout"]),
+    ("tuf-conformance", &["payload", "http-client"]),
     ("image", &["layout"]),
     ("qemu", &[]),
 ];

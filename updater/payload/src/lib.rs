@@ -21,6 +21,7 @@ pub mod countersign;
 pub mod hash;
 pub mod release;
 pub mod segment;
+pub mod tuf;
 
 pub use channel::Channel;
 pub use hash::Digest;
