@@ -3,4 +3,8 @@
 //!
 //! What is decided is decided in pure modules; shells read the facts and perform the steps.
 
+pub mod clock;
+pub mod config;
+pub mod engine;
 pub mod slots;
+pub mod strategy;
