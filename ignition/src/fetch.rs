@@ -5,7 +5,6 @@ pub mod cloud;
 mod content;
 pub mod data;
 mod fetcher;
-mod retry;
 mod s3;
 mod sigv4;
 mod tftp;
@@ -16,12 +15,9 @@ use std::{
     io::{self, Write},
 };
 
-pub use http_client::{Names, Shown};
+pub use http_client::{Clock, Names, Shown, Wall};
 
-pub use self::{
-    fetcher::{Fetcher, Places, Question, Reply},
-    retry::{Clock, Wall},
-};
+pub use self::fetcher::{Fetcher, Places, Question, Reply};
 use crate::document::config::Resource;
 
 /// Somebody who gets resources.

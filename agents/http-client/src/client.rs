@@ -21,7 +21,7 @@ use crate::{
 };
 
 const REDIRECTIONS: u32 = 10;
-/// A server that sends nothing for so long in the middle of the content is gone.
+const HEADERS: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 
 /// Somebody who can ask.
@@ -35,6 +35,8 @@ pub struct Client {
     pub trust: Trust,
     /// How long to wait for the headers of an answer.
     pub headers: Duration,
+    /// A server that sends nothing for so long in the middle of the content is gone.
+    pub stall: Duration,
 }
 
 /// A question.
@@ -76,6 +78,12 @@ impl Request {
 }
 
 impl Client {
+    /// One that asks directly, trusts whom the image trusts, and has the usual patience.
+    pub fn new(names: Names) -> Self {
+        let (proxies, trust) = (Proxies::default(), Trust::image());
+        Self { names, proxies, trust, headers: HEADERS, stall: STALL }
+    }
+
     /// Asks, and goes where it is sent: the headers of the question are for who was asked, not for
     /// whom he names, so that only `plain` ones go along.
     pub fn follow(&self, request: &Request, plain: &Headers, end: Instant) -> io::Result<Answer> {
@@ -133,7 +141,7 @@ impl Client {
         let mut from = BufReader::new(pipe);
         let head = wire::read_head(&mut from)?;
         let length = head.length(method)?;
-        patience.each("more of the content", STALL, end);
+        patience.each("more of the content", self.stall, end);
         Ok(Answer {
             status: head.status,
             reason: head.reason,

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod entropy;
 mod names;
 mod proxy;
+mod retry;
 mod trust;
 pub mod url;
 mod wire;
@@ -14,6 +15,7 @@ pub use self::{
     client::{Answer, Client, Request},
     names::Names,
     proxy::Proxies,
+    retry::{Clock, Tries, Wall},
     trust::Trust,
     url::{Shown, Url},
     wire::Headers,

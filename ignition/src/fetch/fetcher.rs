@@ -8,18 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_client::{Answer, Client, Headers, Names, Proxies, Request, Trust, Url, connection};
+use http_client::{
+    Answer, Client, Clock, Headers, Names, Proxies, Request, Tries, Trust, Url, Wall, connection,
+};
 
 use super::{
-    Fetch, FetchError, Shown,
-    cloud::Cloud,
-    content::Content,
-    data::DataUrl,
-    retry::{Clock, Tries, Wall},
-    s3,
-    sigv4::Credentials,
-    tftp,
-    unpack::Unpacking,
+    Fetch, FetchError, Shown, cloud::Cloud, content::Content, data::DataUrl, s3,
+    sigv4::Credentials, tftp, unpack::Unpacking,
 };
 use crate::{
     causes::chain,
@@ -112,8 +107,7 @@ impl<'a> Fetcher<'a> {
 
     /// With a network on which `names` know the names.
     pub fn online(names: Names, journal: &'a dyn Journal) -> Self {
-        let (proxies, trust) = (Proxies::default(), Trust::image());
-        let client = Some(Client { names, proxies, trust, headers: HEADERS });
+        let client = Some(Client { headers: HEADERS, ..Client::new(names) });
         Self { client, ..Self::offline(journal) }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use http_client::{Client as Http, Names, Proxies, Request, Trust, Url};
+use http_client::{Client as Http, Names, Request, Url};
 use jiff::Timestamp;
 use payload::tuf::{self, Answer, Change, Client, Next, Start, Step, quote};
 
@@ -109,12 +109,7 @@ impl Places {
 fn get(base: &str, location: &str, max_bytes: u64) -> Result<Option<Vec<u8>>> {
     let text = format!("{}/{location}", base.trim_end_matches('/'));
     let url = Url::parse(&text).with_context(|| format!("`{text}`"))?;
-    let http = Http {
-        names: Names::System,
-        proxies: Proxies::default(),
-        trust: Trust::image(),
-        headers: PATIENCE,
-    };
+    let http = Http { headers: PATIENCE, ..Http::new(Names::System) };
     let asking = || format!("asking for {text}");
     let answer = http.ask(&Request::get(url), Instant::now() + PATIENCE).with_context(asking)?;
     match answer.status {

@@ -23,7 +23,7 @@ fn play(rebooter: &mut Rebooter, script: &[(u64, Event)]) -> String {
         };
         let effects = rebooter.step(event.clone(), Now::after(*seconds));
         let waits = rebooter.waiting().unwrap_or_else(|| "nothing".to_owned());
-        picture.push_str(&format!("{seconds:>5} {said}\n      {effects:?}, waits for {waits}\n"));
+        picture.push_str(&format!("{seconds} {said}\n    {effects:?}, waits for {waits}\n"));
     }
     picture
 }
@@ -47,12 +47,12 @@ fn reboot_reboots_as_soon_as_nothing_is_in_the_way() {
         policy(Strategy::Reboot, ""),
         &[(0, Event::Needed), (0, clear()), (900, Event::Tick)],
         expect![[r#"
-                0 Needed
-                  [Look], waits for a look at what may be in the way
-                0 Looked(Facts { inhibited: None, sessions: None })
-                  [Reboot], waits for the machine to go down
-              900 Tick
-                  [Reboot], waits for the machine to go down
+            0 Needed
+                [Look], waits for a look at what may be in the way
+            0 Looked(Facts { inhibited: None, sessions: None })
+                [Reboot], waits for the machine to go down
+            900 Tick
+                [Reboot], waits for the machine to go down
         "#]],
     );
 }
@@ -68,14 +68,14 @@ fn off_waits_for_an_operator_until_the_strategy_is_another() {
             (601, clear()),
         ],
         expect![[r#"
-                0 Needed
-                  [], waits for somebody to reboot it (REBOOT_STRATEGY=off)
-              600 Tick
-                  [], waits for somebody to reboot it (REBOOT_STRATEGY=off)
-              601 Configured(Reboot)
-                  [Look], waits for a look at what may be in the way
-              601 Looked(Facts { inhibited: None, sessions: None })
-                  [Reboot], waits for the machine to go down
+            0 Needed
+                [], waits for somebody to reboot it (REBOOT_STRATEGY=off)
+            600 Tick
+                [], waits for somebody to reboot it (REBOOT_STRATEGY=off)
+            601 Configured(Reboot)
+                [Look], waits for a look at what may be in the way
+            601 Looked(Facts { inhibited: None, sessions: None })
+                [Reboot], waits for the machine to go down
         "#]],
     );
 }
@@ -92,14 +92,14 @@ fn an_inhibit_file_is_in_the_way_until_it_is_gone() {
             (30, clear()),
         ],
         expect![[r#"
-                0 Needed
-                  [Look], waits for a look at what may be in the way
-                0 Looked(Facts { inhibited: Some("/run/pithos/update/inhibit"), sessions: None })
-                  [], waits for /run/pithos/update/inhibit to go away
-               30 Tick
-                  [Look], waits for a look at what may be in the way
-               30 Looked(Facts { inhibited: None, sessions: None })
-                  [Reboot], waits for the machine to go down
+            0 Needed
+                [Look], waits for a look at what may be in the way
+            0 Looked(Facts { inhibited: Some("/run/pithos/update/inhibit"), sessions: None })
+                [], waits for /run/pithos/update/inhibit to go away
+            30 Tick
+                [Look], waits for a look at what may be in the way
+            30 Looked(Facts { inhibited: None, sessions: None })
+                [Reboot], waits for the machine to go down
         "#]],
     );
 }
@@ -117,18 +117,18 @@ fn who_is_logged_in_is_warned_once_and_waited_for_with_an_end() {
             (300, people(&["core"])),
         ],
         expect![[r#"
-                0 Needed
-                  [Look], waits for a look at what may be in the way
-                0 Looked(Facts { inhibited: None, sessions: Some(["core"]) })
-                  [Warn { text: "This machine reboots into a new version in 5 min. To keep it from that: touch /run/pithos/update/inhibit" }], waits for at most 300 s more: core logged in
-               30 Tick
-                  [Look], waits for a look at what may be in the way
-               30 Looked(Facts { inhibited: None, sessions: Some(["core", "eve"]) })
-                  [], waits for at most 270 s more: core, eve logged in
-              300 Tick
-                  [Look], waits for a look at what may be in the way
-              300 Looked(Facts { inhibited: None, sessions: Some(["core"]) })
-                  [Reboot], waits for the machine to go down
+            0 Needed
+                [Look], waits for a look at what may be in the way
+            0 Looked(Facts { inhibited: None, sessions: Some(["core"]) })
+                [Warn { text: "This machine reboots into a new version in 5 min. To keep it from that: touch /run/pithos/update/inhibit" }], waits for at most 300 s more: core logged in
+            30 Tick
+                [Look], waits for a look at what may be in the way
+            30 Looked(Facts { inhibited: None, sessions: Some(["core", "eve"]) })
+                [], waits for at most 270 s more: core, eve logged in
+            300 Tick
+                [Look], waits for a look at what may be in the way
+            300 Looked(Facts { inhibited: None, sessions: Some(["core"]) })
+                [Reboot], waits for the machine to go down
         "#]],
     );
 }
@@ -171,14 +171,14 @@ fn a_lock_that_came_too_late_for_the_window_goes_back() {
         policy(Strategy::EtcdLock, "00:00 10m"),
         &[(0, Event::Needed), (0, clear()), (600, Event::LockHad), (600, clear())],
         expect![[r#"
-                0 Needed
-                  [Look], waits for a look at what may be in the way
-                0 Looked(Facts { inhibited: None, sessions: None })
-                  [Lock], waits for the reboot lock
-              600 LockHad
-                  [Look], waits for the reboot lock
-              600 Looked(Facts { inhibited: None, sessions: None })
-                  [Unlock], waits for its reboot window, from 2026-11-20T00:00:00Z
+            0 Needed
+                [Look], waits for a look at what may be in the way
+            0 Looked(Facts { inhibited: None, sessions: None })
+                [Lock], waits for the reboot lock
+            600 LockHad
+                [Look], waits for the reboot lock
+            600 Looked(Facts { inhibited: None, sessions: None })
+                [Unlock], waits for its reboot window, from 2026-11-20T00:00:00Z
         "#]],
     );
 }

@@ -35,7 +35,7 @@ impl Clock for Wall {
 
 /// The tries of one thing.
 #[derive(Clone, Debug)]
-pub(super) struct Tries {
+pub struct Tries {
     start: Instant,
     end: Instant,
     next: Duration,
@@ -44,12 +44,12 @@ pub(super) struct Tries {
 
 impl Tries {
     /// Begins now, and has until `patience` is over.
-    pub(super) fn new(now: Instant, patience: Duration) -> Self {
+    pub fn new(now: Instant, patience: Duration) -> Self {
         Self { start: now, end: now + patience, next: FIRST, count: 0 }
     }
 
     /// A try failed: how long to wait before the next, or nothing if there is no time for one.
-    pub(super) fn failed(&mut self, now: Instant) -> Option<Duration> {
+    pub fn failed(&mut self, now: Instant) -> Option<Duration> {
         self.count += 1;
         let wait = self.next;
         self.next = (wait * 2).min(LONGEST);
@@ -57,17 +57,17 @@ impl Tries {
     }
 
     /// When the time is over.
-    pub(super) fn end(&self) -> Instant {
+    pub fn end(&self) -> Instant {
         self.end
     }
 
     /// How many failed.
-    pub(super) fn count(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.count
     }
 
     /// How long it has been.
-    pub(super) fn seconds(&self, now: Instant) -> u64 {
+    pub fn seconds(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.start).as_secs()
     }
 }
