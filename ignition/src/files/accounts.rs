@@ -6,12 +6,10 @@
 mod change;
 mod check;
 mod defaults;
-mod hash;
 mod numbers;
 
 pub use change::{Change, Person, change};
 pub use defaults::Defaults;
-pub use hash::is_hash;
 
 /// Where the files are.
 pub const FILES: [(&str, Kind); 6] = [

@@ -2,7 +2,7 @@
 //! the middle of a boot is refused here.
 
 use super::Rules;
-use crate::document::{config::Passwd, node::At};
+use crate::document::{config::Passwd, hash::is_hash, node::At};
 
 impl Rules<'_> {
     /// Users and groups.
@@ -56,15 +56,9 @@ impl Rules<'_> {
         }
     }
 
-    /// Nothing, a locked password, or what crypt(3) makes: never a password itself.
+    /// An empty one stands for none.
     fn password(&mut self, hash: Option<&str>, at: &At<'_>) {
-        let Some(hash) = hash else { return };
-        let bare = hash.trim_start_matches('!');
-        let old = bare.len() == 13
-            && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
-        let salted =
-            (bare.starts_with('$') || bare.starts_with('_')) && !bare.contains([':', '\n', ' ']);
-        if !(bare.is_empty() || bare == "*" || old || salted) {
+        if hash.is_some_and(|hash| !hash.is_empty() && !is_hash(hash)) {
             self.report
                 .error(at, "this is not the hash of a password (crypt(3))")
                 .hint("`mkpasswd --method=yescrypt` or `openssl passwd -6` make one");
@@ -88,5 +82,34 @@ fn name_problem(name: &str) -> Option<&'static str> {
         Some("a name has at most 32 characters")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::document::{Nowhere, Sources, read};
+
+    #[test]
+    fn a_password_and_half_a_hash_are_refused_before_anything_is_made() {
+        let mut sources = Sources::default();
+        let text = r#"{"ignition": {"version": "3.6.0"}, "passwd": {
+            "users": [{"name": "a", "passwordHash": "secret"},
+                {"name": "b", "passwordHash": "$6$salt"},
+                {"name": "c", "passwordHash": "*a"},
+                {"name": "d", "passwordHash": "!*"},
+                {"name": "e", "passwordHash": ""}],
+            "groups": [{"name": "f", "passwordHash": "_short"}]}}"#;
+        let report = read("a.ign", text.as_bytes(), &Nowhere, &mut sources).report;
+        let paths: Vec<&str> = report.findings.iter().map(|found| &*found.path).collect();
+        expect![[r#"
+            $.passwd.users.0.passwordHash
+            $.passwd.users.1.passwordHash
+            $.passwd.users.2.passwordHash
+            $.passwd.groups.0.passwordHash"#]]
+        .assert_eq(&paths.join("\n"));
+        let first = report.findings[0].message.as_str();
+        assert_eq!(first, "this is not the hash of a password (crypt(3))");
     }
 }

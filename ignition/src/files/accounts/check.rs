@@ -1,7 +1,10 @@
 //! What no name and no field of passwd may be.
 
-use super::{change::given, is_hash};
-use crate::{document::config::User, files::Refused};
+use super::change::given;
+use crate::{
+    document::{config::User, is_hash},
+    files::Refused,
+};
 
 /// The rules of shadow-utils.
 pub(super) fn check_name(at: &str, name: &str) -> Result<(), Refused> {
