@@ -8,7 +8,10 @@ mod input;
 mod plan;
 mod validate;
 
-use std::io::{self, Write};
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -54,7 +57,15 @@ impl Journal for Printed {
     }
 }
 
-/// The result of a command, a line or several.
+/// The result of a command, a line or several. Whoever stops listening (`| head`) has heard enough.
 fn answer(text: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout().lock(), "{text}").context("writing to standard output")
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("writing to standard output"),
+    }
+}
+
+/// What is to be said beside the result. Nobody can be told that it could not be said.
+pub(crate) fn remark(text: &impl fmt::Display) {
+    let _ = write!(io::stderr().lock(), "{text}");
 }

@@ -6,16 +6,17 @@ use anyhow::Context;
 use clap::Args;
 use ignition::{
     causes::chain,
-    document::{Config, Node, Sources, config::Ignition},
-    fetch::{Fetch, FetchError, Fetcher, Names},
+    document::{Config, Node, Report, Sources},
+    fetch::{Fetcher, Names},
     files::{self, ApplyError, tree::Root},
     journal::{Journal, Silent},
-    render::{Access, RenderError, mark_of, render},
+    render::{Access, mark_of},
 };
 
 use super::{
     Printed,
-    input::{self, FilesDir},
+    input::{By, FilesDir, whole},
+    remark,
 };
 
 /// Makes what is below a directory what a document says: users and groups, directories, files,
@@ -38,47 +39,29 @@ pub(crate) struct Apply {
     files: FilesDir,
 }
 
-/// How a document's resources are had.
-pub(super) struct By<'a>(pub(super) Fetcher<'a>);
-
-impl Access for By<'_> {
-    fn of(&self, ignition: &Ignition) -> Result<Box<dyn Fetch + '_>, FetchError> {
-        Ok(Box::new(self.0.for_document(ignition)?))
-    }
-}
-
 impl Apply {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let mut sources = Sources::default();
-        let document = input::read(&self.file, &self.files, &mut sources)?;
-        let mut report = document.report;
         let by = By(match self.offline {
             true => Fetcher::offline(&Silent),
             false => Fetcher::online(Names::System, &Silent),
         });
-        let node = document.node.filter(|_| !report.has_errors());
-        let rendered = node.map(|node| render(node, &by, &mut sources, &mut report)).transpose();
-        let node = match rendered {
-            Err(RenderError::Wrong) => None,
-            node => node?,
-        };
-        let Some(node) = node else {
-            eprint!("{}", report.display(&sources));
+        let Some(node) = whole(&self.file, &self.files, &by, &mut sources)? else {
             return Ok(ExitCode::FAILURE);
         };
         let applied = self.apply(&node, &by);
         if let Err(error) = &applied
             && let Some(error) = error.downcast_ref::<ApplyError>()
         {
+            let mut report = Report::default();
             let message = without_place(error);
             let finding = report.error_at(error.at(), mark_of(&node, error.at()), message);
             if let Some(hint) = error.hint() {
                 finding.hint(hint);
             }
-            eprint!("{}", report.display(&sources));
+            remark(&report.display(&sources));
             return Ok(ExitCode::FAILURE);
         }
-        eprint!("{}", report.display(&sources));
         applied.map(|()| ExitCode::SUCCESS)
     }
 

@@ -8,7 +8,13 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use ignition::document::{self, Directory, Document, Nowhere, Sources};
+use ignition::{
+    document::{self, Directory, Document, Node, Nowhere, Sources, config::Ignition},
+    fetch::{Fetch, FetchError, Fetcher},
+    render::{self, Access, RenderError},
+};
+
+use super::remark;
 
 /// Where files are that documents name.
 #[derive(Args)]
@@ -16,6 +22,33 @@ pub(crate) struct FilesDir {
     /// Where the files are that Butane's `local` names.
     #[arg(long, short = 'd', value_name = "DIR")]
     files_dir: Option<PathBuf>,
+}
+
+/// How a document's resources are had.
+pub(super) struct By<'a>(pub(super) Fetcher<'a>);
+
+impl Access for By<'_> {
+    fn of(&self, ignition: &Ignition) -> Result<Box<dyn Fetch + '_>, FetchError> {
+        Ok(Box::new(self.0.for_document(ignition)?))
+    }
+}
+
+/// Reads one and all that it leads to; `None` if there is something wrong with it, which is said.
+pub(super) fn whole(
+    file: &Path,
+    dir: &FilesDir,
+    access: &dyn Access,
+    sources: &mut Sources,
+) -> anyhow::Result<Option<Node>> {
+    let document = read(file, dir, sources)?;
+    let mut report = document.report;
+    let rendered = document.node.map(|node| render::render(node, access, sources, &mut report));
+    remark(&report.display(sources));
+    match rendered {
+        None | Some(Err(RenderError::Wrong)) => Ok(None),
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(node)) => Ok(Some(node)),
+    }
 }
 
 /// Reads one; `-` is standard input.

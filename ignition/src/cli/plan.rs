@@ -12,17 +12,16 @@ use clap::Args;
 use ignition::{
     boot::{BOOT_DISK, Failure, RootWish, take_wish},
     disks::{self, Machine},
-    document::{Config, Node, Sources},
+    document::{Config, Sources},
     fetch::{Fetcher, Names},
     files::{self, tree::Root},
     journal::Silent,
-    render::{self, Access, RenderError},
 };
 
 use super::{
     answer,
-    apply::By,
-    input::{self, FilesDir},
+    input::{By, FilesDir, whole},
+    remark,
 };
 
 /// Says which steps a document would take, and takes none.
@@ -39,24 +38,6 @@ pub(crate) struct Plan {
     /// The root of the machine.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-}
-
-/// A document and all that it leads to; `None` if there is something wrong with it, which is said.
-fn whole(
-    file: &Path,
-    dir: &FilesDir,
-    access: &dyn Access,
-    sources: &mut Sources,
-) -> anyhow::Result<Option<Node>> {
-    let document = input::read(file, dir, sources)?;
-    let mut report = document.report;
-    let rendered = document.node.map(|node| render::render(node, access, sources, &mut report));
-    eprint!("{}", report.display(sources));
-    match rendered {
-        None | Some(Err(RenderError::Wrong)) => Ok(None),
-        Some(Err(error)) => Err(error.into()),
-        Some(Ok(node)) => Ok(Some(node)),
-    }
 }
 
 fn of(at: &str, error: &dyn std::error::Error, hint: Option<&str>) -> Failure {
@@ -82,7 +63,7 @@ impl Plan {
         }
         let machine = Machine { images, patience: Duration::ZERO };
         let refused = |failure: &Failure| {
-            eprint!("ignition: {}", failure.text(Some(&node), &sources));
+            remark(&format!("ignition: {}", failure.text(Some(&node), &sources)));
             ExitCode::FAILURE
         };
         let wish = match wish {
