@@ -7,6 +7,8 @@
 //!      --> Config --(plan, with facts of the machine)--> steps --(perform)--> the machine
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod boot;
 pub mod causes;
 pub mod disks;

@@ -1,5 +1,7 @@
 //! `ignition`: a document in, a machine out.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod cli;
 
 use std::process::ExitCode;
@@ -17,7 +19,7 @@ fn main() -> ExitCode {
         cli::Command::Boot(boot) => boot.run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("ignition: {error:#}");
+        cli::remark(&format!("ignition: {error:#}\n"));
         ExitCode::FAILURE
     })
 }

@@ -23,7 +23,7 @@ use ignition::{
     platform::{self, Mounted, metadata, vmware::Rpctool},
 };
 
-use super::Printed;
+use super::{Printed, remark};
 
 /// Applies the cloud-config that this machine was given. What fails is said, and stops nothing.
 #[derive(Args)]
@@ -65,7 +65,7 @@ impl CloudConfig {
         }
         let (mut sources, mut report) = (Sources::default(), Report::default());
         let actions = cloudconfig::plan(&name, &text, &facts, &mut sources, &mut report);
-        eprint!("{}", report.display(&sources));
+        remark(&report.display(&sources));
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let day = u32::try_from(since.as_secs() / 86400).unwrap_or(0);
         let failed = apply(&actions, &mut Running::new(&self.root, day, &Printed), &Printed);

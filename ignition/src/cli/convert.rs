@@ -8,6 +8,7 @@ use ignition::document::{self, Node, Report, Sources};
 use super::{
     answer,
     input::{self, FilesDir},
+    remark,
 };
 
 /// Prints a document as Ignition JSON of specification 3.6.0.
@@ -73,7 +74,7 @@ fn print(
     sources: &Sources,
     pretty: bool,
 ) -> anyhow::Result<ExitCode> {
-    eprint!("{}", report.display(sources));
+    remark(&report.display(sources));
     let Some(node) = node else { return Ok(ExitCode::FAILURE) };
     let json = node.to_json();
     answer(&if pretty { format!("{json:#}") } else { json.to_string() })?;

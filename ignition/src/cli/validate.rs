@@ -8,6 +8,7 @@ use ignition::document::{Report, Sources};
 use super::{
     answer,
     input::{self, FilesDir},
+    remark,
 };
 
 /// Says what is wrong with documents; the status is 1 if one of them cannot be used.
@@ -36,7 +37,7 @@ impl Validate {
         if self.json {
             answer(&format!("{:#}", report.to_json(&sources)))?;
         } else {
-            eprint!("{}", report.display(&sources));
+            remark(&report.display(&sources));
         }
         let bad = report.has_errors() || self.strict && !report.findings.is_empty();
         Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
