@@ -8,6 +8,7 @@
 //! twice, a second document behind the first, tags of one's own, aliases that would fill the
 //! memory. Merge keys (`<<`) and aliases have the place where the value itself was written.
 
+mod read;
 mod scalar;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 use base64::prelude::{BASE64_STANDARD, Engine};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
+pub(super) use self::read::{Found, Words, read};
 use self::scalar::plain;
 pub use self::scalar::{truth, written};
 use super::node::{Entry, Map, Mark, Node, Value};
