@@ -75,10 +75,15 @@ pub fn finish(mut node: Node, report: &mut Report) -> Option<Node> {
     Some(node)
 }
 
-/// Merges documents, the first one the parent of all, and holds the result to the rules again: two
-/// valid ones can make one that is not.
+/// Merges documents that were checked, the first one the parent of all, and holds the result to the
+/// rules again: two valid ones can make one that is not.
 pub fn merged(nodes: impl IntoIterator<Item = Node>, report: &mut Report) -> Option<Node> {
-    let node = nodes.into_iter().reduce(merge)?;
+    let mut nodes = nodes.into_iter();
+    let (first, mut others) = (nodes.next()?, nodes.peekable());
+    if others.peek().is_none() {
+        return Some(first);
+    }
+    let node = others.fold(first, merge);
     validate::validate(&Config::from_node(&node), &node, spec::NEWEST, report);
     Some(node)
 }

@@ -47,7 +47,11 @@ pub fn render(
     sources: &mut Sources,
     report: &mut Report,
 ) -> Result<Node, RenderError> {
-    let node = Rendering { access, sources, report }.render(node, 0)?;
+    let mut rendering = Rendering { access, sources, report, is_merged: false };
+    let node = rendering.render(node, 0)?;
+    if !rendering.is_merged {
+        return Ok(node);
+    }
     let mut of_all = Report::default();
     let config = Config::from_node(&node);
     document::validate::validate(&config, &node, document::spec::NEWEST, &mut of_all);
@@ -64,6 +68,8 @@ struct Rendering<'a> {
     access: &'a dyn Access,
     sources: &'a mut Sources,
     report: &'a mut Report,
+    /// Whether the result is of several documents: each of them alone was checked as it was read.
+    is_merged: bool,
 }
 
 impl Rendering<'_> {
@@ -85,6 +91,7 @@ impl Rendering<'_> {
             let child = self.get(&node, &at, resource, &so_far)?;
             let child = self.render(child, depth + 1)?;
             whole = document::merge(whole, child);
+            self.is_merged = true;
         }
         Ok(whole)
     }
