@@ -17,6 +17,7 @@ mod failure;
 mod given;
 mod kargs;
 mod lazy;
+mod resolver;
 mod root;
 
 use std::{
@@ -28,16 +29,17 @@ use std::{
 
 pub use esp::Esp;
 pub use failure::Failure;
-pub use lazy::Lazy;
 pub use root::{BOOT_DISK, RootWish, take_wish};
 
+use drivers::Drivers;
 use given::Given;
+use lazy::Lazy;
 
 use crate::{
     disks::{self, Handover, Machine, Supplies, Trouble},
     document::{
         self, Config, Document, Format, Mark, Node, Nowhere, Report, Severity, Sources,
-        config::{File, Resource},
+        config::{File, Luks, Resource},
     },
     files::{self, result::Run, tree::Root},
     journal::Journal,
@@ -97,8 +99,9 @@ pub fn run(
 ) -> Result<Outcome, Failure> {
     let plan =
         platform::plan(cmdline).map_err(|error| Failure::of("fetch", "$".to_owned(), &error))?;
-    let network = Lazy::new(cmdline, plan.cloud(), journal);
-    let outcome = stages(order, cmdline, &plan, esp, &network, whole, journal, make_root);
+    let drivers = Drivers::default();
+    let network = Lazy::new(cmdline, plan.cloud(), &drivers, journal);
+    let outcome = stages(order, cmdline, &plan, esp, &drivers, &network, whole, journal, make_root);
     network.down();
     outcome
 }
@@ -109,12 +112,13 @@ fn stages(
     cmdline: &str,
     plan: &Plan,
     esp: Option<&Esp>,
+    drivers: &Drivers,
     network: &Lazy<'_>,
     whole: &mut Whole,
     journal: &dyn Journal,
     make_root: &mut MakeRoot<'_>,
 ) -> Result<Outcome, Failure> {
-    let given = given::find(plan, esp, &order.memory, network, journal)?;
+    let given = given::find(plan, esp, &order.memory, drivers, network, journal)?;
     let mut node = get(given, network, whole, journal)?;
     let wish = take_wish(&mut node, &order.disk);
     let config = Config::from_node(&node);
@@ -123,6 +127,11 @@ fn stages(
         return Ok(Outcome::Reboot);
     }
     let wish = wish.map_err(|(at, why)| Failure::new("disks", at, why))?;
+    let asks = |volume: &Luks| disks::volumes::asks_network(&volume.clevis);
+    if let Some(index) = config.storage.luks.iter().position(asks) {
+        let at = format!("$.storage.luks.{index}.clevis");
+        network.online().map_err(|why| Failure::new("disks", at, why))?;
+    }
     let prepared = prepare(order, config, network, journal)?;
     let (day, mut run) = make_root(&wish).map_err(|why| Failure::new("disks", "$", why))?;
     run.user_config_provided = whole.is_users;

@@ -8,6 +8,7 @@
 
 pub mod cmdline;
 pub mod dhcp;
+mod leases;
 mod maker;
 mod names;
 mod rtnetlink;
@@ -16,6 +17,7 @@ mod way;
 
 use std::{fmt, io, net::IpAddr};
 
+pub use self::leases::{LEASES, lease_server};
 use self::{
     cmdline::{LinkWish, Method, Wish},
     maker::Maker,

@@ -15,6 +15,7 @@ mod volumes;
 use std::{
     fs::{self, File},
     io::{self, Read},
+    net::IpAddr,
     path::Path,
 };
 
@@ -93,8 +94,15 @@ pub struct Machine<'m> {
     pub guestinfo: &'m dyn vmware::Guestinfo,
     /// The tool that asks VirtualBox, if it is there.
     pub vboxcontrol: &'m Path,
+}
+
+/// A network that is up.
+#[derive(Clone)]
+pub struct Online<'f> {
+    /// Who fetches by it.
+    pub fetcher: Fetcher<'f>,
     /// Who gave an address by DHCP: one cloud has its service there.
-    pub dhcp_server: Option<std::net::IpAddr>,
+    pub dhcp_server: Option<IpAddr>,
 }
 
 /// Why a document was not got, though there should be one.
@@ -183,10 +191,10 @@ impl Candidate {
 }
 
 /// Looks at one place. Nothing, or an empty document, is no document.
-pub fn look(
+fn look(
     candidate: &Candidate,
     machine: &Machine<'_>,
-    fetcher: &Fetcher<'_>,
+    Online { fetcher, dhcp_server }: &Online<'_>,
 ) -> Result<Option<Found>, PlatformError> {
     let found = match candidate {
         Candidate::Url(url) => {
@@ -214,7 +222,7 @@ pub fn look(
             let found = machine.volumes.find(volume);
             found.map_err(|source| PlatformError::Read { from, source })?
         }
-        Candidate::Service(service) => clouds::ask(service, fetcher, machine.dhcp_server)?,
+        Candidate::Service(service) => clouds::ask(service, fetcher, *dhcp_server)?,
         Candidate::Vmware => vmware::find(machine.guestinfo, fetcher)?,
         Candidate::Virtualbox => vmware::virtualbox(machine.vboxcontrol)?,
     };
@@ -226,17 +234,18 @@ pub fn find<'f>(
     plan: &Plan,
     machine: &Machine<'_>,
     offline: &Fetcher<'f>,
-    connect: &mut dyn FnMut() -> Result<Fetcher<'f>, PlatformError>,
+    connect: &mut dyn FnMut() -> Result<Online<'f>, PlatformError>,
     journal: &dyn Journal,
 ) -> Result<Option<Found>, PlatformError> {
+    let offline = &Online { fetcher: offline.clone(), dhcp_server: None };
     let mut online = None;
     for candidate in &plan.candidates {
-        let fetcher = match (candidate.needs_network(), &online) {
+        let network = match (candidate.needs_network(), &online) {
             (false, _) => offline,
-            (true, Some(fetcher)) => fetcher,
+            (true, Some(online)) => online,
             (true, None) => online.insert(connect()?),
         };
-        if let Some(found) = look(candidate, machine, fetcher)? {
+        if let Some(found) = look(candidate, machine, network)? {
             journal.say(&format!("document: {} bytes from {}", found.bytes.len(), found.from));
             return Ok(Some(found));
         }

@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path};
 
-use super::{Esp, Failure, Lazy, drivers};
+use super::{
+    Esp, Failure,
+    drivers::{self, Drivers},
+    lazy::Lazy,
+};
 use crate::{
     fetch::Fetcher,
     journal::Journal,
@@ -29,6 +33,7 @@ pub(super) fn find(
     plan: &Plan,
     esp: Option<&Esp>,
     memory: &Path,
+    drivers: &Drivers,
     network: &Lazy<'_>,
     journal: &dyn Journal,
 ) -> Result<Vec<Given>, Failure> {
@@ -41,22 +46,22 @@ pub(super) fn find(
         all.push(Given { name, bytes, is_users: false });
     }
     drivers::load("qemu_fw_cfg");
-    let volumes = WithDrivers(Mounted {
+    let mounted = Mounted {
         list: "/sys/class/block".into(),
         devices: "/dev".into(),
         at: memory.join("volume"),
-    });
+    };
+    let volumes = WithDrivers { mounted, drivers };
     let machine = platform::Machine {
         sys: Path::new("/sys"),
         esp: esp.map(Esp::path),
         volumes: &volumes,
         guestinfo: &Rpctool(Path::new(RPCTOOL)),
         vboxcontrol: Path::new(VBOXCONTROL),
-        dhcp_server: None,
     };
     let offline = Fetcher::offline(journal);
     let mut connect = || {
-        network.fetcher().map_err(|why| PlatformError::Encoding {
+        network.online().map_err(|why| PlatformError::Encoding {
             from: plan.id.clone().unwrap_or_else(|| "the network".to_owned()),
             why,
         })
@@ -69,11 +74,14 @@ pub(super) fn find(
 }
 
 /// Volumes are often on controllers that the start of the machine did without.
-struct WithDrivers(Mounted);
+struct WithDrivers<'a> {
+    mounted: Mounted,
+    drivers: &'a Drivers,
+}
 
-impl Volumes for WithDrivers {
+impl Volumes for WithDrivers<'_> {
     fn find(&self, volume: &Volume) -> std::io::Result<Option<Found>> {
-        drivers::load_all();
-        self.0.find(volume)
+        self.drivers.load_all();
+        self.mounted.find(volume)
     }
 }

@@ -3,57 +3,78 @@
 use std::{
     cell::OnceCell,
     io::Write,
+    net::IpAddr,
     sync::{Mutex, OnceLock},
 };
 
-use super::drivers;
+use super::{drivers::Drivers, resolver::Resolver};
 use crate::{
     causes::chain,
     document::config::{Ignition, Resource},
     fetch::{Fetch, FetchError, Fetcher, Names, Shown, cloud::Cloud},
     journal::Journal,
     network::{self, Network, cmdline::Wish},
+    platform::Online,
     render::Access,
 };
 
 /// The network of a first boot.
-pub struct Lazy<'a> {
+pub(super) struct Lazy<'a> {
     cmdline: &'a str,
     journal: &'a dyn Journal,
     cloud: Cloud,
-    names: OnceLock<Result<Names, String>>,
-    network: Mutex<Option<Network>>,
+    drivers: &'a Drivers,
+    reached: OnceLock<Result<Reached, String>>,
+    network: Mutex<Option<(Network, Resolver)>>,
+}
+
+/// What is known where the network is up.
+#[derive(Clone, Debug)]
+struct Reached {
+    names: Names,
+    /// Who gave an address.
+    server: Option<IpAddr>,
 }
 
 impl std::fmt::Debug for Lazy<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lazy").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("Lazy").field("reached", &self.reached).finish_non_exhaustive()
     }
 }
 
 impl<'a> Lazy<'a> {
     /// None yet.
-    pub fn new(cmdline: &'a str, cloud: Cloud, journal: &'a dyn Journal) -> Self {
-        Self { cmdline, journal, cloud, names: OnceLock::new(), network: Mutex::new(None) }
+    pub(super) fn new(
+        cmdline: &'a str,
+        cloud: Cloud,
+        drivers: &'a Drivers,
+        journal: &'a dyn Journal,
+    ) -> Self {
+        let (reached, network) = Default::default();
+        Self { cmdline, journal, cloud, drivers, reached, network }
     }
 
-    /// Whoever fetches by the network. Brings it up, if it is not.
-    pub fn fetcher(&self) -> Result<Fetcher<'a>, String> {
-        let names = self.names.get_or_init(|| {
-            drivers::load_all();
+    /// Brings the network up, if it is not.
+    pub(super) fn online(&self) -> Result<Online<'a>, String> {
+        let reached = self.reached.get_or_init(|| {
+            self.drivers.load_all();
             let wish = Wish::parse(self.cmdline).map_err(|error| error.to_string())?;
             let network = network::up(&wish, self.journal).map_err(|error| chain(&error))?;
-            let names = network.names.clone();
-            *self.network.lock().expect("nobody panics with the lock") = Some(network);
-            Ok(names)
+            let reached = Reached { names: network.names.clone(), server: network.server };
+            let resolver = Resolver::write(&network.resolv_conf(), self.journal);
+            *self.network.lock().expect("nobody panics with the lock") = Some((network, resolver));
+            Ok(reached)
         });
-        let names = names.clone()?;
-        Ok(Fetcher::online(names, self.journal).on(self.cloud.clone()))
+        let Reached { names, server } = reached.clone()?;
+        let fetcher = Fetcher::online(names, self.journal).on(self.cloud.clone());
+        Ok(Online { fetcher, dhcp_server: server })
     }
 
     /// Takes the network down, if it came up.
-    pub fn down(&self) {
-        if let Some(network) = self.network.lock().expect("nobody panics with the lock").take() {
+    pub(super) fn down(&self) {
+        let up = self.network.lock().expect("nobody panics with the lock").take();
+        if let Some((network, resolver)) = up {
+            resolver.remove();
             network.down(self.journal);
         }
     }
@@ -85,11 +106,11 @@ impl Fetch for OfDocument<'_> {
             return self.offline.fetch(resource, to);
         }
         if self.online.get().is_none() {
-            let online = self.lazy.fetcher().map_err(|why| FetchError::Failed {
+            let online = self.lazy.online().map_err(|why| FetchError::Failed {
                 url: Shown::new(source),
                 source: why.into(),
             })?;
-            let _ = self.online.set(online.for_document(&self.ignition)?);
+            let _ = self.online.set(online.fetcher.for_document(&self.ignition)?);
         }
         self.online.get().expect("it was just set").fetch(resource, to)
     }

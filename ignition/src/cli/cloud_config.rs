@@ -20,7 +20,8 @@ use ignition::{
     },
     fetch::{Fetcher, Names},
     journal::Journal,
-    platform::{self, Mounted, metadata, vmware::Rpctool},
+    network,
+    platform::{self, Mounted, Online, metadata, vmware::Rpctool},
 };
 
 use super::{Printed, remark};
@@ -104,6 +105,12 @@ fn ask(id: &str, facts: &mut Facts) {
     }
 }
 
+/// The network of the running system.
+fn online() -> Online<'static> {
+    let fetcher = Fetcher::online(Names::System, &Printed);
+    Online { fetcher, dhcp_server: network::lease_server(Path::new(network::LEASES)) }
+}
+
 /// What the machine was given.
 fn given(plan: &platform::Plan) -> anyhow::Result<Option<platform::Found>> {
     let volumes = Mounted {
@@ -117,8 +124,7 @@ fn given(plan: &platform::Plan) -> anyhow::Result<Option<platform::Found>> {
         volumes: &volumes,
         guestinfo: &Rpctool(Path::new("/usr/bin/vmware-rpctool")),
         vboxcontrol: Path::new("/usr/bin/VBoxControl"),
-        dhcp_server: None,
     };
-    let mut connect = || Ok(Fetcher::online(Names::System, &Printed));
+    let mut connect = || Ok(online());
     Ok(platform::find(plan, &machine, &Fetcher::offline(&Printed), &mut connect, &Printed)?)
 }

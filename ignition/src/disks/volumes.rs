@@ -42,6 +42,13 @@ pub fn has_clevis(clevis: &Clevis) -> bool {
         || clevis.tpm2 == Some(true)
 }
 
+/// Whether who keeps the key must be asked while the volume is made.
+pub fn asks_network(clevis: &Clevis) -> bool {
+    let tang =
+        clevis.tang.iter().any(|tang| tang.advertisement.as_deref().unwrap_or("").is_empty());
+    tang || clevis.custom.pin.is_some() && clevis.custom.needs_network == Some(true)
+}
+
 fn one(at: &str, volume: &Luks, facts: &Facts) -> Result<Option<Step>, Refused> {
     let name = volume.device.as_deref().unwrap_or_default();
     let device = facts.device(name);

@@ -10,7 +10,9 @@ use std::{
 use ignition::{
     fetch::{Fetcher, Names, Places},
     journal::{Lines, Silent},
-    platform::{self, Found, Machine, PlatformError, Volume, Volumes, metadata, vmware::Guestinfo},
+    platform::{
+        self, Found, Machine, Online, PlatformError, Volume, Volumes, metadata, vmware::Guestinfo,
+    },
 };
 
 use crate::stand_in::{Asked, Hand, StandIn, ok, redirect, status};
@@ -47,7 +49,6 @@ fn find(cmdline: &str, server: &StandIn, volume: Option<&'static str>) -> Outcom
         volumes: &nothing,
         guestinfo: &nothing,
         vboxcontrol: Path::new("/nonexistent"),
-        dhcp_server: Some(IpAddr::from([192, 0, 2, 1])),
     };
     let (clock, lines) = (Hand::new(), Lines::default());
     let places = || Places { metadata: Some(server.url("")), buckets: None };
@@ -56,7 +57,8 @@ fn find(cmdline: &str, server: &StandIn, volume: Option<&'static str>) -> Outcom
     let mut connected = false;
     let mut connect = || {
         connected = true;
-        Ok(Fetcher::online(Names::System, &lines).with_places(places(), &clock))
+        let fetcher = Fetcher::online(Names::System, &lines).with_places(places(), &clock);
+        Ok(Online { fetcher, dhcp_server: Some(IpAddr::from([192, 0, 2, 1])) })
     };
     let result = platform::find(&plan, &machine, &offline, &mut connect, &lines);
     Outcome { result, slept: clock.slept(), connected, said: lines.take() }
@@ -223,12 +225,11 @@ fn a_firmware_file_and_a_file_of_the_esp_are_read() {
         volumes: &nothing,
         guestinfo: &nothing,
         vboxcontrol: Path::new("/nonexistent"),
-        dhcp_server: None,
     };
     let offline = Fetcher::offline(&Silent);
     let look = || {
         let plan = platform::plan("").unwrap();
-        let mut connect = || -> Result<Fetcher<'_>, PlatformError> { panic!("not needed") };
+        let mut connect = || -> Result<Online<'_>, PlatformError> { panic!("not needed") };
         platform::find(&plan, &machine, &offline, &mut connect, &Silent).unwrap().unwrap()
     };
     write("pithos/config.bu", "esp");
