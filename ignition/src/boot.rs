@@ -9,6 +9,8 @@
 //! mount     the file systems of the document, below root
 //! files     users, files, units
 //! umount    backwards
+//!           --> /init gives root its name
+//! finish    keys are kept now: volumes lose the mark that says otherwise, and are closed
 //! ```
 
 mod drivers;
@@ -36,6 +38,7 @@ use given::Given;
 use lazy::Lazy;
 
 use crate::{
+    causes::chain,
     disks::{self, Handover, Machine, Supplies, Trouble},
     document::{
         self, Config, Document, Format, Mark, Node, Nowhere, Report, Severity, Sources,
@@ -76,10 +79,10 @@ pub struct Whole {
 }
 
 /// How a first boot ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Outcome {
-    /// The machine is what the document says.
-    Done,
+    /// The machine is what the document says, once root has its name.
+    Done(Rest),
     /// The kernel must be started with other arguments; then all begins anew.
     Reboot,
 }
@@ -135,8 +138,26 @@ fn stages(
     let prepared = prepare(order, config, network, journal)?;
     let (day, mut run) = make_root(&wish).map_err(|why| Failure::new("disks", "$", why))?;
     run.user_config_provided = whole.is_users;
-    prepared.fill(order, network, Some(run), day, journal)?;
-    Ok(Outcome::Done)
+    prepared.fill(order, network, Some(run), day, journal).map(Outcome::Done)
+}
+
+/// What is left to do when root has its name.
+#[derive(Debug)]
+pub struct Rest {
+    config: Config,
+    handover: Handover,
+}
+
+impl Rest {
+    /// Takes the marks of volumes away whose keys are kept now, and closes what was opened. The first
+    /// boot is over: what fails is said, and no reason to stop.
+    pub fn finish(&self, journal: &dyn Journal) {
+        for done in [disks::finish(&self.handover), disks::close(&self.config)] {
+            if let Err(trouble) = done {
+                journal.say(&format!("disks: {}", chain(&trouble)));
+            }
+        }
+    }
 }
 
 /// The stage that gets documents: those of the image below the one that was given, and all that
@@ -245,7 +266,7 @@ impl Prepared {
         run: Option<Run>,
         day: u32,
         journal: &dyn Journal,
-    ) -> Result<(), Failure> {
+    ) -> Result<Rest, Failure> {
         hand_over(&mut self.config, &self.handover);
         let stopped =
             |stage| move |trouble: Trouble| Failure::of(stage, trouble.at().to_owned(), &trouble);
@@ -257,8 +278,7 @@ impl Prepared {
         let unmounted = mounted.unmount().map_err(stopped("umount"));
         filled?;
         unmounted?;
-        disks::finish(&self.handover).map_err(stopped("disks"))?;
-        disks::close(&self.config).map_err(stopped("umount"))
+        Ok(Rest { config: self.config, handover: self.handover })
     }
 
     fn files(
@@ -361,7 +381,7 @@ mod tests {
         let handover = Handover {
             crypttab: vec!["data UUID=1 /etc/luks/data luks".to_owned()],
             keys: [("data".to_owned(), b"key".to_vec())].into(),
-            unfinished: vec![],
+            unkept: vec![],
         };
         hand_over(&mut config, &handover);
         let modes: Vec<_> =

@@ -329,7 +329,7 @@ fn mount_root(disk: &Disk, drivers: &mut Drivers) -> Result<((), String), Failur
     let nothing = RootWish::default();
     if let root::Plan::Use { .. } = plan {
         let table = disk.table.as_ref().expect("the plan is of its table");
-        let what = root::perform(&plan, disk, table, &nothing, drivers, || Ok(()))
+        let (what, _) = root::perform(&plan, disk, table, &nothing, drivers, || Ok(()))
             .map_err(|error| failure(&error, &plan))?;
         return Ok(((), what));
     }
@@ -348,12 +348,15 @@ fn mount_root(disk: &Disk, drivers: &mut Drivers) -> Result<((), String), Failur
     })?;
     let plan = plan_root(&disk)?.of_at_most(wish.size_mib);
     let table = disk.table.as_ref().expect("the plan is of its table");
-    let what = root::perform(&plan, &disk, table, &wish, drivers, || {
+    let (what, provisioner) = root::perform(&plan, &disk, table, &wish, drivers, || {
         let tree = switch::Inside::mount()?;
-        let finished = provisioner.finish();
-        tree.unmount().and(finished)
+        let filled = provisioner.fill();
+        tree.unmount().and(filled)
     })
     .map_err(|error| failure(&error, &plan))?;
+    if let Some(provisioner) = provisioner {
+        provisioner.finish();
+    }
     Ok(((), what))
 }
 

@@ -8,6 +8,8 @@
 //!   | `mounted` -------------------------------> other mounts, files, users, units
 //!   | <------------------------------ `done` <--
 //!   | root gets its name: the first boot is over
+//!   | `named` ---------------------------------> volumes lose their mark (their keys are kept now)
+//!   | <------------------------------- it ends <-- and are closed
 //! ```
 //!
 //! Lines of text, `key=value` or a word. After the word `failed` comes what people shall read.
@@ -72,15 +74,18 @@ impl Provisioner {
     }
 
     /// Root is mounted: waits until everything is in it.
-    pub(crate) fn finish(mut self) -> Result<(), RootError> {
+    pub(crate) fn fill(mut self) -> Result<Self, RootError> {
         let written = self.to.write_all(b"mounted\n");
         let answer = written.map_err(Refused::Broken).and_then(|()| done(&mut self.from));
         answer.or_else(|refused| self.ended(refused))?;
-        let status = self.child.wait().map_err(doing(format!("waiting for {PROGRAM}")))?;
-        if status.success() {
-            return Ok(());
-        }
-        self.ended(Refused::Broken(io::Error::other("it said that it was done")))
+        Ok(self)
+    }
+
+    /// Root has its name: waits until disks are closed. Nothing of that could undo the first boot;
+    /// what fails there is in the kernel's log.
+    pub(crate) fn finish(mut self) {
+        let _ = self.to.write_all(b"named\n");
+        let _ = self.child.wait();
     }
 
     fn ended<T>(&mut self, refused: Refused) -> Result<T, RootError> {

@@ -59,15 +59,15 @@ pub(crate) fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> RootEr
 }
 
 /// Performs the plan: afterwards root is mounted on [`TREE`]. Says what it did. `fill` gets a new
-/// root, mounted, before it counts as one.
-pub(crate) fn perform(
+/// root, mounted, before it counts as one; what it returns comes back when it does.
+pub(crate) fn perform<T>(
     plan: &Plan,
     disk: &Disk,
     table: &Table,
     wish: &RootWish,
     drivers: &mut Drivers,
-    fill: impl FnOnce() -> Result<(), RootError>,
-) -> Result<String, RootError> {
+    fill: impl FnOnce() -> Result<T, RootError>,
+) -> Result<(String, Option<T>), RootError> {
     let path = disk.path();
     let device = OpenOptions::new().read(true).write(true).open(&path);
     let device = device.map_err(doing(format!("opening {}", path.display())))?;
@@ -86,7 +86,7 @@ pub(crate) fn perform(
             let kind = wish.kind.unwrap_or(Kind::Ext4);
             drivers.insert(kind.name());
             make(kind, &disk.partition(*number).display().to_string(), wish)?;
-            fill()?;
+            let filled = fill()?;
             sync()?;
             // The last step: it is whole.
             let name = numbers::ROOT_LABEL.to_owned();
@@ -94,7 +94,8 @@ pub(crate) fn perform(
             let entry = Entry { kind: types::ROOT, flags, name, ..entry };
             table.table.set(*number, Some(&entry))?;
             table.write()?;
-            Ok(format!("made partition {number}: {}, {} MiB", kind.name(), size_bytes >> 20))
+            let what = format!("made partition {number}: {}, {} MiB", kind.name(), size_bytes >> 20);
+            Ok((what, Some(filled)))
         }
         Plan::Use { number, start_bytes, grow_to } => {
             if let Some(size_bytes) = grow_to {
@@ -103,7 +104,7 @@ pub(crate) fn perform(
                 table.write()?;
             }
             let device = disk.partition(*number).display().to_string();
-            use_whole(&device, drivers)
+            Ok((use_whole(&device, drivers)?, None))
         }
     }
 }

@@ -76,19 +76,20 @@ impl Talk<'_> {
         let outcome =
             boot::run(self.order, self.cmdline, self.esp, &mut whole, journal, &mut |wish| {
                 say(&format!("{}root\n", wish.lines())).map_err(|error| error.to_string())?;
-                let mut answer = String::new();
-                io::stdin().read_line(&mut answer).map_err(|error| error.to_string())?;
-                match answer.trim_end() {
+                match hear().map_err(|error| error.to_string())?.as_str() {
                     "mounted" => Ok(now()),
                     other => Err(format!("/init says `{other}` instead of `mounted`")),
                 }
             });
         match outcome {
-            Ok(Outcome::Done) => {
+            Ok(Outcome::Done(rest)) => {
                 if let Some(Err(error)) = self.esp.map(|esp| esp.report(None)) {
                     journal.say(&format!("removing the report of an earlier failure: {error}"));
                 }
                 say("done\n")?;
+                let answer = hear()?;
+                anyhow::ensure!(answer == "named", "/init says `{answer}` instead of `named`");
+                rest.finish(journal);
                 Ok(ExitCode::SUCCESS)
             }
             Ok(Outcome::Reboot) => {
@@ -118,6 +119,12 @@ fn say(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+fn hear() -> io::Result<String> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
 }
 
 /// Today, and this run: the only place that asks a clock.

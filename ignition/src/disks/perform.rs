@@ -43,7 +43,7 @@ pub struct Handover {
     /// Files of /etc/luks (mode 0700) by name, mode 0600.
     pub keys: BTreeMap<String, Vec<u8>>,
     /// Nodes of volumes whose only key is in the file above: [`finish`] tells them when it is safe.
-    pub unfinished: Vec<PathBuf>,
+    pub unkept: Vec<PathBuf>,
 }
 
 /// Makes the disks what the document says. `told` hears of each step before it is done.
@@ -65,11 +65,10 @@ pub fn apply(
     handover(config, &machine.facts(config)?, supplies)
 }
 
-/// Takes the mark of unfinished volumes away. To be called when their keys are on a root that is
-/// whole.
+/// Takes the mark of volumes away whose keys are kept now. To be called when root has its name.
 pub fn finish(handover: &Handover) -> Result<(), Trouble> {
-    for node in &handover.unfinished {
-        programs::run("$.storage.luks", &volumes::finish(), &[(DEVICE, node)], &[])?;
+    for node in &handover.unkept {
+        programs::run("$.storage.luks", &volumes::mark(""), &[(DEVICE, node)], &[])?;
     }
     Ok(())
 }
@@ -121,11 +120,13 @@ impl Performer<'_> {
                     let stand_ins = [(DEVICE, node.path.as_path()), (KEY, key.path.as_path())];
                     programs::run(at, program, &stand_ins, &[])?;
                 }
+                let stand_ins = [(DEVICE, node.path.as_path())];
                 if *generate_key && programs.len() == 2 {
+                    programs::run(at, &volumes::mark(volumes::UNKEPT), &stand_ins, &[])?;
                     let kept = self.supplies.memory.join(format!("kept-{name}"));
                     return fs::rename(&key.path, kept).map_err(doing(at, "keeping the key"));
                 }
-                programs::run(at, &volumes::finish(), &[(DEVICE, &node.path)], &[])
+                programs::run(at, &volumes::mark(""), &stand_ins, &[])
             }
             Step::OpenVolume { at, name, device, program } => {
                 let node = self.node(at, device)?;
@@ -405,6 +406,10 @@ fn handover(config: &Config, facts: &Facts, supplies: &Supplies) -> Result<Hando
         let device = volume.device.as_deref().unwrap_or_default();
         let found = facts.device(device);
         let uuid = found.contents.first().and_then(|found| found.uuid.clone()).unwrap_or_default();
+        if found.contents.first().and_then(volumes::mark_of) == Some(volumes::UNKEPT) {
+            let place = found.place.as_ref().and_then(node_name);
+            handover.unkept.extend(place.map(|name| Path::new("/dev").join(name)));
+        }
         let clevis = volumes::has_clevis(&volume.clevis);
         let custom = &volume.clevis.custom;
         let network = !volume.clevis.tang.is_empty()
@@ -424,8 +429,6 @@ fn handover(config: &Config, facts: &Facts, supplies: &Supplies) -> Result<Hando
             None => {
                 let bytes = fs::read(&kept).map_err(doing(&at, "reading the key"))?;
                 let _ = fs::remove_file(&kept);
-                let place = found.place.as_ref().and_then(node_name);
-                handover.unfinished.extend(place.map(|name| Path::new("/dev").join(name)));
                 bytes
             }
         };

@@ -186,14 +186,24 @@ fn a_volume_is_kept_if_its_key_is_known_and_it_is_as_described() {
           set wipeVolume: true to make it anew (what is on it is lost), or correct the entry
     "#]],
     );
-    // A power cut left it.
-    check(
-        &made_up,
-        &[("/dev/a", luks(2, &[], volumes::UNFINISHED))],
-        expect![[r#"
+    // A power cut left it before it was whole, or with a key on a root that never was one.
+    for lost in [volumes::UNFINISHED, volumes::UNKEPT] {
+        check(
+            &made_up,
+            &[("/dev/a", luks(2, &[], lost))],
+            expect![[r#"
         volume data: make it on /dev/a
           cryptsetup luksFormat --batch-mode --type luks2 --key-file {key} --subsystem pithos-unfinished --label l {device}
           cryptsetup luksOpen {device} data --key-file {key} --persistent
+    "#]],
+        );
+    }
+    // Its key was kept elsewhere, too.
+    check(
+        &with_key,
+        &[("/dev/a", luks(2, &[], volumes::UNKEPT))],
+        expect![[r#"
+        volume data: open it on /dev/a
     "#]],
     );
 }

@@ -1,9 +1,17 @@
 //! Encrypted volumes (LUKS2), made by cryptsetup(8), their keys kept by clevis(1) where the
 //! document asks for that.
 //!
-//! A volume that is being made says so in its header (the subsystem [`UNFINISHED`]) until its key
-//! is kept: one that a power cut left behind holds nothing, nobody may have its key, and it is made
-//! anew.
+//! A volume says in its header (the subsystem) how far it is, for the case that the power fails:
+//!
+//! ```text
+//! UNFINISHED --made, the key is in the document or with clevis--> no mark
+//!     |
+//!     +--made, with a key of its own--> UNKEPT --root, which has the key, has its name--> no mark
+//! ```
+//!
+//! One that is unfinished holds nothing, and is made anew. So is one that is unkept where root has
+//! to be made: the key went with the root that never was one. With the key in the document it is as
+//! good as any other.
 
 use super::{
     Refused,
@@ -18,6 +26,8 @@ use crate::document::{
 
 /// What a volume says of itself while it is being made.
 pub const UNFINISHED: &str = "pithos-unfinished";
+/// What a volume says of itself while its only key is on a root without a name.
+pub const UNKEPT: &str = "pithos-unkept";
 const CRYPTSETUP: &str = "/usr/sbin/cryptsetup";
 const CLEVIS: &str = "/usr/bin/clevis";
 
@@ -30,9 +40,9 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
     Ok(steps)
 }
 
-/// The program that takes the mark [`UNFINISHED`] away.
-pub fn finish() -> Program {
-    Program::new(CRYPTSETUP, &["config", DEVICE, "--subsystem", ""])
+/// The program that changes the mark of a volume; an empty one is none.
+pub fn mark(mark: &str) -> Program {
+    Program::new(CRYPTSETUP, &["config", DEVICE, "--subsystem", mark])
 }
 
 /// Whether the document has something else keep the key.
@@ -72,7 +82,7 @@ fn one(at: &str, volume: &Luks, facts: &Facts) -> Result<Option<Step>, Refused> 
         .any(|name| facts.device(name).contents != Contents::Missing);
     if volume.wipe_volume != Some(true)
         && let Some(found) = device.contents.first()
-        && !is_unfinished(found)
+        && (is_open || !is_lost(volume, found))
     {
         let differs = differs(volume, found, is_open)?;
         if !differs.is_empty() {
@@ -112,10 +122,20 @@ fn has_key(volume: &Luks) -> bool {
     volume.key_file.source.as_deref().is_some_and(|source| !source.is_empty())
 }
 
-fn is_unfinished(found: &Signature) -> bool {
-    match &found.kind {
-        Kind::Luks { subsystem, .. } => subsystem.as_deref() == Some(UNFINISHED),
+/// Whether nothing can be in it that somebody was told is there.
+fn is_lost(volume: &Luks, found: &Signature) -> bool {
+    match mark_of(found) {
+        Some(UNFINISHED) => true,
+        Some(UNKEPT) => !has_key(volume),
         _ => false,
+    }
+}
+
+/// The mark of a volume.
+pub fn mark_of(found: &Signature) -> Option<&str> {
+    match &found.kind {
+        Kind::Luks { subsystem, .. } => subsystem.as_deref(),
+        _ => None,
     }
 }
 
