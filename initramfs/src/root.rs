@@ -94,7 +94,8 @@ pub(crate) fn perform<T>(
             let entry = Entry { kind: types::ROOT, flags, name, ..entry };
             table.table.set(*number, Some(&entry))?;
             table.write()?;
-            let what = format!("made partition {number}: {}, {} MiB", kind.name(), size_bytes >> 20);
+            let what =
+                format!("made partition {number}: {}, {} MiB", kind.name(), size_bytes >> 20);
             Ok((what, Some(filled)))
         }
         Plan::Use { number, start_bytes, grow_to } => {

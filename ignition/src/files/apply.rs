@@ -17,7 +17,7 @@ use super::{
     units::{self, Known, UnitFacts},
 };
 use crate::{
-    document::{Config, unit},
+    document::{Config, config::User, unit},
     fetch::Fetch,
     journal::Journal,
 };
@@ -43,6 +43,8 @@ pub struct Facts {
     pub defaults: [String; 2],
     /// Whether sshd reads a file of keys of our own in each home, beside that of the user.
     pub key_fragments: bool,
+    /// For users who shall not be: the files that keep the image from making them again.
+    pub masks: BTreeMap<String, Vec<String>>,
     /// What is at the paths of the document, and where these lead.
     pub nodes: BTreeMap<String, (PathBuf, Found)>,
     /// Today, in days since 1970.
@@ -159,6 +161,12 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
             steps.push(Step { at: "$.passwd".to_owned(), act: Act::Accounts { kind, text } });
         }
     }
+    for (index, user) in config.passwd.users.iter().enumerate() {
+        for path in facts.masks.get(&user.name).into_iter().flatten() {
+            let act = Act::Mask { path: path.clone() };
+            steps.push(Step { at: format!("$.passwd.users.{index}"), act });
+        }
+    }
     for person in &people {
         let at = person.at.clone();
         let (skeleton, mode) = (defaults.skeleton.clone(), defaults.home_mode);
@@ -227,6 +235,10 @@ impl Facts {
             }
             facts.key_fragments = reads_fragments(root)?;
         }
+        let goes = |user: &&User| user.should_exist == Some(false);
+        for user in config.passwd.users.iter().filter(goes) {
+            facts.masks.insert(user.name.clone(), read_masks(root, &user.name)?);
+        }
         let storage = &config.storage;
         let paths = (storage.directories.iter().map(|one| &one.path).enumerate())
             .map(|(index, path)| (format!("$.storage.directories.{index}"), path))
@@ -255,6 +267,21 @@ impl Facts {
         }
         Ok(facts)
     }
+}
+
+/// What a user comes back by: the image makes users and their homes by files of their names, which
+/// files of the machine hide.
+fn read_masks(root: &Root, user: &str) -> Result<Vec<String>, ApplyError> {
+    let mut masks = Vec::new();
+    for folder in ["sysusers.d", "tmpfiles.d"] {
+        let shipped = PathBuf::from(format!("/usr/lib/{folder}"));
+        let names = root.list(&shipped).map_err(doing(format!("listing {}", shipped.display())))?;
+        let name = format!("{user}.conf");
+        if names.iter().any(|one| *one == *name) {
+            masks.push(format!("/etc/{folder}/{name}"));
+        }
+    }
+    Ok(masks)
 }
 
 /// Whether sshd of this root is told of our own file of keys.

@@ -243,6 +243,25 @@ fn what_useradd_would_refuse_is_refused_with_its_place() {
 }
 
 #[test]
+fn who_shall_not_be_does_not_come_back_with_the_image() {
+    if !is_root() {
+        return;
+    }
+    let tree = machine();
+    tree.file("/usr/lib/sysusers.d/core.conf", "u core 500\n")
+        .file("/usr/lib/sysusers.d/last.conf", "u last 1003\n")
+        .file("/usr/lib/tmpfiles.d/core.conf", "d /home/core\n");
+    let wish = || passwd(json!({"users": [{"name": "core", "shouldExist": false}]}));
+    tree.apply(wish()).unwrap();
+    for hidden in ["/etc/sysusers.d/core.conf", "/etc/tmpfiles.d/core.conf"] {
+        assert_eq!(fs::read_link(tree.path(hidden)).unwrap(), Path::new("/dev/null"));
+    }
+    assert!(!tree.path("/etc/sysusers.d/last.conf").exists());
+    let again = tree.apply(wish()).unwrap();
+    assert!(again.steps.iter().all(|(_, outcome)| *outcome == Outcome::AsItWas), "{again:?}");
+}
+
+#[test]
 fn the_same_lines_come_out_of_useradd() {
     if !is_root() || Command::new("useradd").arg("--help").output().is_err() {
         let _ = writeln!(std::io::stderr(), "skipped: no useradd to compare with");
