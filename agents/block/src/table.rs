@@ -193,7 +193,11 @@ impl Table {
     }
 
     /// Reads the table of a disk: the primary one, or the backup where that is not whole.
-    pub fn read(disk: &impl Disk, disk_bytes: u64, sector: u64) -> Result<Self, TableError> {
+    pub fn read(
+        disk: &(impl Disk + ?Sized),
+        disk_bytes: u64,
+        sector: u64,
+    ) -> Result<Self, TableError> {
         if !matches!(sector, 512 | 4096) {
             return Err(TableError::Sectors(sector));
         }
@@ -339,7 +343,7 @@ impl Table {
     }
 
     /// Puts this table on the disk.
-    pub fn write(&self, disk: &impl Disk) -> Result<(), TableError> {
+    pub fn write(&self, disk: &(impl Disk + ?Sized)) -> Result<(), TableError> {
         write(self.writes()?, disk)
     }
 
@@ -419,7 +423,7 @@ pub fn erasure(disk_bytes: u64, sector: u64) -> Vec<Write> {
 }
 
 /// Performs writes, in order.
-pub fn write(writes: Vec<Write>, disk: &impl Disk) -> Result<(), TableError> {
+pub fn write(writes: Vec<Write>, disk: &(impl Disk + ?Sized)) -> Result<(), TableError> {
     for write in writes {
         match write {
             Write::Bytes { offset, bytes } => disk.write_all_at(&bytes, offset),
