@@ -33,8 +33,8 @@ const DEVICE_TIMEOUT: Duration = Duration::from_secs(60);
 /// that was there but could not be read yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Modules that no device asks for: what /usr and root are made of.
-const BY_NAME: &[&str] = &["erofs", "dm_verity", "overlay", "ext4"];
+/// Modules that no device asks for: what /usr and /etc are made of. That of root is in /usr.
+const BY_NAME: &[&str] = &["erofs", "dm_verity", "overlay"];
 
 /// Boots. On success this process is systemd and nothing is returned.
 pub(crate) fn run() -> Result<Infallible, Failure> {
@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<Infallible, Failure> {
     let mut drivers = log.step("load modules", load_modules)?;
     let (disk, usr, verity) = log.step("find the disk", || find_disk(&wish, &mut drivers))?;
     log.step("open /usr with dm-verity", || open_usr(&wish.root_hash, &disk, usr, verity))?;
-    log.step("mount root", || mount_root(&disk, &mut drivers))?;
+    log.step("mount root", || mount_root(&disk))?;
     log.step("switch to root", || {
         let done = switch::into_root().map_err(|error| Failure {
             step: "switch to root",
@@ -299,7 +299,7 @@ fn open_usr(hash: &RootHash, disk: &Disk, usr: u32, verity: u32) -> Result<((), 
     Ok(((), format!("{device}, erofs")))
 }
 
-fn mount_root(disk: &Disk, drivers: &mut Drivers) -> Result<((), String), Failure> {
+fn mount_root(disk: &Disk) -> Result<((), String), Failure> {
     let plan = plan_root(disk)?;
     let failure = |error: &RootError, plan: &root::Plan| {
         let to_do = match (error, plan) {
@@ -329,7 +329,7 @@ fn mount_root(disk: &Disk, drivers: &mut Drivers) -> Result<((), String), Failur
     let nothing = RootWish::default();
     if let root::Plan::Use { .. } = plan {
         let table = disk.table.as_ref().expect("the plan is of its table");
-        let (what, _) = root::perform(&plan, disk, table, &nothing, drivers, || Ok(()))
+        let (what, _) = root::perform(&plan, disk, table, &nothing, || Ok(()))
             .map_err(|error| failure(&error, &plan))?;
         return Ok(((), what));
     }
@@ -348,7 +348,7 @@ fn mount_root(disk: &Disk, drivers: &mut Drivers) -> Result<((), String), Failur
     })?;
     let plan = plan_root(&disk)?.of_at_most(wish.size_mib);
     let table = disk.table.as_ref().expect("the plan is of its table");
-    let (what, provisioner) = root::perform(&plan, &disk, table, &wish, drivers, || {
+    let (what, provisioner) = root::perform(&plan, &disk, table, &wish, || {
         let tree = switch::Inside::mount()?;
         let filled = provisioner.fill();
         tree.unmount().and(filled)

@@ -30,7 +30,6 @@ use uuid::Uuid;
 
 use crate::{
     disks::Disk,
-    drivers::Drivers,
     provision::RootWish,
     switch::{UPPER, WORK},
 };
@@ -65,7 +64,6 @@ pub(crate) fn perform<T>(
     disk: &Disk,
     table: &Table,
     wish: &RootWish,
-    drivers: &mut Drivers,
     fill: impl FnOnce() -> Result<T, RootError>,
 ) -> Result<(String, Option<T>), RootError> {
     let path = disk.path();
@@ -84,7 +82,6 @@ pub(crate) fn perform<T>(
             };
             table.add(forget, *number, &entry)?;
             let kind = wish.kind.unwrap_or(Kind::Ext4);
-            drivers.insert(kind.name());
             make(kind, &disk.partition(*number).display().to_string(), wish)?;
             let filled = fill()?;
             sync()?;
@@ -105,7 +102,7 @@ pub(crate) fn perform<T>(
                 table.write()?;
             }
             let device = disk.partition(*number).display().to_string();
-            Ok((use_whole(&device, drivers)?, None))
+            Ok((use_whole(&device)?, None))
         }
     }
 }
@@ -164,9 +161,8 @@ fn sync() -> Result<(), RootError> {
     nix::unistd::syncfs(tree).map_err(|errno| doing("syncing root")(errno.into()))
 }
 
-fn use_whole(device: &str, drivers: &mut Drivers) -> Result<String, RootError> {
+fn use_whole(device: &str) -> Result<String, RootError> {
     let (found, device_bytes) = FileSystem::of(device)?;
-    drivers.insert(found.kind.name());
     if found.has_errors {
         found.check(device)?;
     }
