@@ -15,8 +15,11 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
+
+use anyhow::{Context, ensure};
 
 use crate::{
     lock::Package,
@@ -136,6 +139,19 @@ impl Archive {
         }
         let again: Vec<Package> = corrupt.into_iter().map(|(package, _)| package).collect();
         self.fetch(&again, resolved)
+    }
+
+    /// Puts the files of a package into `folder`, and runs nothing of it.
+    pub fn unpack(&self, package: &Package, folder: &Path) -> anyhow::Result<()> {
+        let deb = self.path(package);
+        let mut command = Command::new("dpkg-deb");
+        let status = command.arg("-x").arg(&deb).arg(folder).status();
+        ensure!(
+            status.context("starting dpkg-deb")?.success(),
+            "dpkg-deb could not unpack {package}, {}",
+            deb.display()
+        );
+        Ok(())
     }
 
     fn missing(&self, packages: &[Package]) -> Vec<Package> {

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! git ──> version, epoch          packages.lock ──> packages ──> tools tree ──> root tree
-//!   └───> programs (cargo)                             (mkosi, as root)            │
-//!                │                                                                 v
-//!                └──────> initramfs, /usr tree ──> erofs, verity ──> UKI ──> disk ──> formats,
-//!                                                                              manifest, SBOM
+//!              C compiler <────────────────────────────┘   (mkosi, as root)        │
+//!                  v                                                               v
+//!         programs (cargo) ─────> initramfs, /usr tree ──> erofs, verity ──> UKI ──> disk ──>
+//!                                                                     formats, manifest, SBOM
 //! ```
 //!
-//! Only the middle needs root. A user's build makes the programs first, as that user, and then
-//! starts itself again under sudo ([`root`]).
+//! Only the trees and what follows need root. A user's build makes the programs first, as that
+//! user, and then starts itself again under sudo ([`root`]).
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    archive::{Archive, Policy, Snapshot, Wanted, default_cache},
+    archive::{Archive, Policy, Settled, Snapshot, Wanted, default_cache},
     lock::Flavor,
     manifest::Manifest,
     mkosi::TREE,
@@ -37,6 +37,7 @@ use programs::Programs;
 
 mod boot;
 mod clean;
+mod compiler;
 mod packages;
 mod programs;
 mod publish;
@@ -124,11 +125,24 @@ fn around(start: &Path) -> Option<PathBuf> {
 pub fn build(places: &Places, network: &Network, order: &Order, progress: &Progress) -> Result<()> {
     let begun = Instant::now();
     let source = source::find(&places.repo, &order.source)?;
+    let archive = places.archive(network, progress)?;
+    let packages = packages::settle(places, &archive, order)?;
     let programs = match &order.programs {
         Some(folder) => Programs::at(folder)?,
-        None => programs::build(places, progress)?,
+        None => {
+            let compiler = compiler::unpack(places, &archive, &packages, progress)?;
+            programs::build(places, &compiler, progress)?
+        }
     };
-    let all = Making { places, network, order, source: &source, programs: &programs, progress };
+    let all = Making {
+        places,
+        order,
+        archive: &archive,
+        packages: &packages,
+        source: &source,
+        programs: &programs,
+        progress,
+    };
     let cache = places.build.join("cache");
     let built = if root::is_root() {
         Steps::open(&cache, progress).and_then(|steps| all.assemble(&steps))
@@ -152,8 +166,9 @@ pub fn build(places: &Places, network: &Network, order: &Order, progress: &Progr
 /// One build.
 struct Making<'a> {
     places: &'a Places,
-    network: &'a Network,
     order: &'a Order,
+    archive: &'a Archive,
+    packages: &'a Settled,
     source: &'a Source,
     programs: &'a Programs,
     progress: &'a Progress,
@@ -161,13 +176,11 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn assemble(&self, steps: &Steps) -> Result<Manifest> {
-        let Self { places, network, order, source, programs, progress } = *self;
+        let Self { places, order, archive, packages, source, programs, progress } = *self;
         progress.line(format!("PithOS {} ({}), {}", source.version, order.flavor, source.build_id));
-        let archive = places.archive(network, progress)?;
-        let packages = packages::settle(places, &archive, order)?;
-        let trees = trees::Trees { places, archive: &archive, steps, progress };
-        let tools = trees.tools(&packages)?;
-        let tree = trees.root(&packages, &tools)?;
+        let trees = trees::Trees { places, archive, steps, progress };
+        let tools = trees.tools(packages)?;
+        let tree = trees.root(packages, &tools)?;
         let system = system::System {
             places,
             source,
@@ -187,6 +200,6 @@ impl Making<'_> {
         let disk = system.disk(&uki, &erofs)?;
         let forms = system.forms(&disk, &erofs)?;
         let results = publish::Results { initramfs, erofs, uki, disk, forms };
-        system.publish(&packages, &tree.path.join(TREE), &results)
+        system.publish(packages, &tree.path.join(TREE), &results)
     }
 }

@@ -34,7 +34,8 @@ mod parse;
 /// What a package is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Set {
-    /// mkosi, which assembles the trees.
+    /// mkosi, which assembles the trees, and the compiler of what our programs have in C. They are
+    /// unpacked, not installed.
     Build,
     /// In every image.
     Image,

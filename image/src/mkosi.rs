@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -101,7 +101,9 @@ impl Mkosi<'_> {
         }
         fs::write(work.join("sandbox/etc/apt/sources.list.d/mkosi.sources"), repository.sources())
             .context("writing mkosi's sources")?;
-        let program = self.unpack(work)?;
+        // mkosi is plain Python: its package is unpacked, not installed.
+        let program = work.join("mkosi");
+        self.archive.unpack(self.package, &program)?;
 
         let mut words: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
@@ -150,7 +152,7 @@ impl Mkosi<'_> {
             .current_dir(work)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("PYTHONPATH", program)
+            .env("PYTHONPATH", program.join("usr/lib/python3/dist-packages"))
             .env("HOME", work.join("home"))
             .env("TMPDIR", work.join("tmp"))
             .env("LC_ALL", "C.UTF-8")
@@ -158,20 +160,6 @@ impl Mkosi<'_> {
             .env("SOURCE_DATE_EPOCH", job.epoch.to_string());
         let task = self.progress.wait(&format!("mkosi: {}", job.name));
         unsynced::run(|| follow(command, &log, job.packages.len(), &task))
-    }
-
-    /// mkosi is plain Python: its package is unpacked, not installed.
-    fn unpack(&self, work: &Path) -> Result<PathBuf> {
-        let folder = work.join("mkosi");
-        let deb = self.archive.path(self.package);
-        let status = Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(&deb)
-            .arg(&folder)
-            .status()
-            .context("starting dpkg-deb")?;
-        ensure!(status.success(), "dpkg-deb could not unpack {}", deb.display());
-        Ok(folder.join("usr/lib/python3/dist-packages"))
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Lists {
     pub flavors: BTreeMap<Flavor, List>,
     /// In the tools tree.
     pub tools: List,
+    /// What makes a C compiler, each by name: what they depend on is not added.
+    pub compiler: List,
     /// For the image that benchmarks compare with.
     pub stock: List,
 }
@@ -23,7 +25,7 @@ pub struct Lists {
 impl Lists {
     /// A hash of what they ask for, whatever they say about it.
     pub fn digest(&self) -> String {
-        let Self { image, flavors, tools, stock } = self;
+        let Self { image, flavors, tools, compiler, stock } = self;
         let mut hash = Sha256::new();
         let mut add = |name: &str, list: &List| {
             hash.update(format!("{name}: {}\n", list.names().join(" ")));
@@ -31,6 +33,7 @@ impl Lists {
         add("image", image);
         flavors.iter().for_each(|(flavor, list)| add(flavor.name(), list));
         add("tools", tools);
+        add("compiler", compiler);
         add("stock", stock);
         hex::encode(hash.finalize())[..16].to_owned()
     }
@@ -53,6 +56,9 @@ pub fn resolve(archive: &Archive, lists: &Lists) -> Result<Lock, Error> {
         flavors.insert(*flavor, apt.resolve(lists.image.and(list).names())?);
     }
     let mut others = vec![(Set::Build, apt.single("mkosi")?)];
+    for name in lists.compiler.names() {
+        others.push((Set::Build, apt.single(name)?));
+    }
     for (set, list) in [(Set::Tools, &lists.tools), (Set::Stock, &lists.stock)] {
         others.extend(apt.resolve(list.names())?.into_iter().map(|package| (set, package)));
     }

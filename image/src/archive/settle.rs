@@ -49,6 +49,8 @@ pub struct Settled {
     pub stock: Vec<Package>,
     /// mkosi.
     pub mkosi: Package,
+    /// The compiler of what our programs have in C.
+    pub compiler: Vec<Package>,
     /// The date of the lock that they are from.
     pub resolved: String,
     /// What is not as locked.
@@ -59,7 +61,15 @@ impl Settled {
     /// All files that a build needs.
     pub fn all(&self) -> Vec<Package> {
         let mut all =
-            [&self.image[..], &self.tools[..], std::slice::from_ref(&self.mkosi)].concat();
+            [&self.image, &self.tools, &self.compiler, std::slice::from_ref(&self.mkosi)].concat();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// What made the image and is not in it.
+    pub fn of_tools(&self) -> Vec<Package> {
+        let mut all = [&self.tools[..], &self.compiler].concat();
         all.sort();
         all.dedup();
         all
@@ -108,12 +118,17 @@ pub fn settle(
 }
 
 fn select(lock: &Lock, flavor: Flavor) -> Result<Settled, anyhow::Error> {
-    let mkosi = lock.set(Set::Build).into_iter().find(|package| package.name == "mkosi");
+    let (mkosi, compiler): (Vec<_>, Vec<_>) =
+        lock.set(Set::Build).into_iter().partition(|package| package.name == "mkosi");
     Ok(Settled {
         image: lock.image(flavor),
         tools: lock.set(Set::Tools),
         stock: lock.set(Set::Stock),
-        mkosi: mkosi.ok_or_else(|| anyhow::anyhow!("the lock has no mkosi: run `./pith lock`"))?,
+        mkosi: mkosi
+            .into_iter()
+            .next()
+            .ok_or_else(|| anyhow::anyhow!("the lock has no mkosi: run `./pith lock`"))?,
+        compiler,
         resolved: lock.resolved().to_owned(),
         differences: Vec::new(),
     })
@@ -143,6 +158,7 @@ fn differences(locked: &Settled, used: &Settled) -> Vec<Difference> {
     for (locked, used) in [
         (locked.image.clone(), used.image.clone()),
         (locked.tools.clone(), used.tools.clone()),
+        (locked.compiler.clone(), used.compiler.clone()),
         (mkosi(locked), mkosi(used)),
     ] {
         for package in &used {
@@ -222,6 +238,7 @@ mod tests {
             tools: Vec::new(),
             stock: Vec::new(),
             mkosi: package("mkosi", "25"),
+            compiler: Vec::new(),
             resolved: "20261121T081653Z".to_owned(),
             differences: Vec::new(),
         }

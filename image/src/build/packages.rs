@@ -88,7 +88,13 @@ fn lists(places: &Places) -> Result<Lists> {
     for flavor in Flavor::ALL {
         flavors.insert(flavor, list(flavor.name())?);
     }
-    Ok(Lists { image: list("image")?, flavors, tools: list("tools")?, stock: list("stock")? })
+    Ok(Lists {
+        image: list("image")?,
+        flavors,
+        tools: list("tools")?,
+        compiler: list("compiler")?,
+        stock: list("stock")?,
+    })
 }
 
 /// Replaces a file as a whole.

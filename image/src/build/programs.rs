@@ -91,8 +91,7 @@ impl Programs {
 /// Flags for what crates have in C.
 fn c_flags(repo: &Path, home: &Path) -> String {
     format!(
-        "-U_FORTIFY_SOURCE -fno-stack-protector -ffile-prefix-map={}=/pithos \
-         -ffile-prefix-map={}=/cargo",
+        "-ffile-prefix-map={}=/pithos -ffile-prefix-map={}=/cargo",
         repo.display(),
         home.display()
     )
@@ -100,9 +99,9 @@ fn c_flags(repo: &Path, home: &Path) -> String {
 
 /// Builds them into `build/programs`. What cargo has to do it decides itself.
 ///
-/// Their bytes must not depend on where they are built: paths are remapped, and the linker is the
-/// one that comes with Rust, not the host's.
-pub(super) fn build(places: &Places, progress: &Progress) -> Result<Programs> {
+/// Their bytes must not depend on where they are built: paths are remapped, the linker is the one
+/// that comes with Rust, and what crates have in C is for our `compiler`, not the host's.
+pub(super) fn build(places: &Places, compiler: &Path, progress: &Progress) -> Result<Programs> {
     let begun = std::time::Instant::now();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let home = std::env::var_os("CARGO_HOME")
@@ -124,8 +123,7 @@ pub(super) fn build(places: &Places, progress: &Progress) -> Result<Programs> {
         .current_dir(&places.repo)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
-        // What crates have in C must not lean on the host's libc, whose headers are all there are.
-        .env("CC_x86_64_unknown_linux_musl", "gcc")
+        .env("CC_x86_64_unknown_linux_musl", compiler)
         .env("CFLAGS_x86_64_unknown_linux_musl", c_flags(&places.repo, &home))
         .env("SOURCE_DATE_EPOCH", "0")
         .env_remove("CARGO_BUILD_TARGET");

@@ -184,7 +184,7 @@ impl System<'_> {
             },
             artifacts,
             packages: listed(&packages.image),
-            tools: listed(&packages.tools),
+            tools: listed(&packages.of_tools()),
             programs: self
                 .programs
                 .all()

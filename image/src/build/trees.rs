@@ -127,12 +127,16 @@ fn names(packages: &[Package]) -> Vec<String> {
     packages.iter().map(|package| package.name.clone()).collect()
 }
 
-/// The packages as inputs: one each, so that the reason for a new tree names the package.
+/// What a tree is made of, and with.
 pub(super) fn with_packages(packages: &[Package], mkosi: &Package) -> Inputs {
-    let inputs = Inputs::new()
+    of_packages(packages)
         .value("generation", GENERATION)
-        .value("mkosi", format!("{} {}", mkosi.version, &mkosi.sha256[..12]));
-    packages.iter().fold(inputs, |inputs, package| {
+        .value("mkosi", format!("{} {}", mkosi.version, &mkosi.sha256[..12]))
+}
+
+/// The packages as inputs: one each, so that the reason for doing a step again names the package.
+pub(super) fn of_packages(packages: &[Package]) -> Inputs {
+    packages.iter().fold(Inputs::new(), |inputs, package| {
         let Package { name, version, sha256, .. } = package;
         inputs.value(&format!("package {name}"), format!("{version} {}", &sha256[..12]))
     })

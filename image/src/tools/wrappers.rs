@@ -25,6 +25,8 @@ enum Kind {
     Mtools,
     /// A script in Python.
     Python,
+    /// Starts programs of its own, and knows where headers are by itself.
+    Gcc,
 }
 
 struct Program {
@@ -73,9 +75,25 @@ const PROGRAMS: &[Program] = {
 /// Made if its package is in tools.list: only an image that keeps udev's hardware database needs it.
 const OPTIONAL: &[Program] = &[program("systemd-hwdb", Kind::Plain, "--version")];
 
+/// What gcc starts is found by the name that gcc has for it.
+const COMPILERS: &[Program] = &[
+    program("as", Kind::Plain, "--version"),
+    program("cc1", Kind::Plain, "--version"),
+    program("gcc", Kind::Gcc, "--version"),
+];
+
+/// Where the tree is, beside the folder of the scripts.
+pub const TREE: &str = "tools";
+/// The compiler's script.
+pub const COMPILER: &str = "bin/gcc";
+
 const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/systemd"];
-const FOLDERS: [&str; 3] = ["usr/bin", "usr/sbin", "usr/lib/systemd"];
+const FOLDERS: [&str; 4] =
+    ["usr/bin", "usr/sbin", "usr/lib/systemd", "usr/libexec/gcc/x86_64-linux-gnu/14"];
+/// Headers that gcc brings, and those of the libc that our programs are linked with.
+const HEADERS: [&str; 2] =
+    ["usr/lib/gcc/x86_64-linux-gnu/14/include", "usr/include/x86_64-linux-musl"];
 /// Firmware for virtual machines, by our name and by Debian's.
 const FIRMWARE: [(&str, &str); 2] =
     [("OVMF_CODE.fd", "OVMF_CODE_4M.fd"), ("OVMF_VARS.fd", "OVMF_VARS_4M.fd")];
@@ -90,24 +108,12 @@ pub fn bundle(tree: &Path) -> Result<()> {
 /// Writes the scripts into `build/bin` and the firmware into `build/firmware`, for the tree at
 /// `build/tools`, and tries every script once.
 pub fn write(build: &Path) -> Result<()> {
-    let tree = build.join("tools");
+    let tree = build.join(TREE);
     ensure!(tree.join(LOADER).exists(), "{} is no tools tree: it has no {LOADER}", tree.display());
     let optional = OPTIONAL.iter().filter(|program| find(&tree, program.name).is_some());
     let programs: Vec<&Program> = PROGRAMS.iter().chain(optional).collect();
     replace(&build.join("bin"), |bin| {
-        for program in &programs {
-            let path = bin.join(program.name);
-            let place = find(&tree, program.name).with_context(|| {
-                format!(
-                    "the tools tree has no {}: its package is missing in \
-                     rootfs/packages/tools.list",
-                    program.name
-                )
-            })?;
-            fs::write(&path, script(program, &place)).context("writing a script")?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        }
-        Ok(())
+        programs.iter().try_for_each(|program| write_script(&tree, bin, program))
     })?;
     replace(&build.join("firmware"), |firmware| {
         for (ours, debians) in FIRMWARE {
@@ -118,6 +124,25 @@ pub fn write(build: &Path) -> Result<()> {
         Ok(())
     })?;
     programs.into_iter().try_for_each(|program| try_out(&build.join("bin"), program))
+}
+
+/// Writes the scripts of a compiler that was unpacked into [`TREE`] of `folder`, and tries them.
+pub fn write_compiler(folder: &Path) -> Result<()> {
+    let bin = folder.join("bin");
+    fs::create_dir(&bin).context("making the folder of the scripts")?;
+    COMPILERS.iter().try_for_each(|program| write_script(&folder.join(TREE), &bin, program))?;
+    COMPILERS.iter().try_for_each(|program| try_out(&bin, program))
+}
+
+/// Writes the script of one program of `tree`.
+fn write_script(tree: &Path, bin: &Path, program: &Program) -> Result<()> {
+    let place = find(tree, program.name).with_context(|| {
+        format!("no package of rootfs/packages has {}: {} lacks it", program.name, tree.display())
+    })?;
+    let path = bin.join(program.name);
+    fs::write(&path, script(program, &place))
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// Fills a new folder and puts it in the place of the old one.
@@ -159,6 +184,10 @@ fn script(program: &Program, place: &str) -> String {
         Kind::Mtools => {
             let tables = "export GCONV_PATH=\"$tools/usr/lib/x86_64-linux-gnu/gconv\"\n";
             format!("{tables}{}", run("$0", place, ""))
+        }
+        Kind::Gcc => {
+            let headers = HEADERS.map(|folder| format!("-isystem \"$tools/{folder}\" ")).concat();
+            run("$0", place, &format!("-B\"$bin/\" -nostdinc {headers}"))
         }
         Kind::Python => format!(
             "export PYTHONHOME=\"$tools/usr\" PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1\n\
