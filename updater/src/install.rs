@@ -22,6 +22,7 @@ mod simulated;
 mod tidy;
 
 pub use media::Media;
+pub(crate) use perform::sha256_of;
 pub use perform::{Error, Installer, Need, proves};
 pub use plan::{Facts, Image, Piece, Pieces, Refused, Step, Wanted, plan};
 pub use tidy::{take_back, tidy};

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod fetch;
+pub mod health;
 pub mod install;
 pub mod records;
 pub mod slots;

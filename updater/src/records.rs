@@ -120,11 +120,11 @@ impl Installed {
                 None => Outcome::Proven,
             };
         }
+        if bad.reason(&self.version, &self.root_hash).is_some() {
+            return Outcome::Nothing;
+        }
         let Some(uki) = uki else { return Outcome::Unfinished };
         match uki.trial {
-            Some(Trial { left: 0, .. }) if bad.reason(&self.version, &self.root_hash).is_some() => {
-                Outcome::Nothing
-            }
             Some(Trial { left: 0, done }) => Outcome::Failed(BadVersion {
                 version: self.version.clone(),
                 root_hash: self.root_hash,

@@ -105,6 +105,17 @@ pub enum Refused {
     /// It is this one.
     #[error("version {0} is what runs")]
     Runs(Version),
+    /// The other slot is what it would fall back to.
+    #[error(
+        "version {runs} has not proven itself yet, and version {other} in the other slot is what \
+         the machine goes back to: wait until it is healthy"
+    )]
+    OnTrial {
+        /// The version that runs.
+        runs: Version,
+        /// The one before.
+        other: Version,
+    },
     /// The slot is too small.
     #[error(
         "{what} of version {version} has {size_bytes} bytes, and its partition has {room_bytes}: \
@@ -199,6 +210,12 @@ pub fn plan(wanted: &Wanted, facts: &Facts) -> Result<Vec<Step>, Refused> {
     let (version, slot) = (&wanted.version, slots.passive());
     if slots.version() == version {
         return Err(Refused::Runs(version.clone()));
+    }
+    if slots.content(slots.booted).ukis().first().is_some_and(|uki| uki.trial.is_some())
+        && let Content::Version { version: other, ukis, .. } = slots.content(slot)
+        && ukis.iter().any(|uki| !uki.is_spent())
+    {
+        return Err(Refused::OnTrial { runs: slots.version().clone(), other: other.clone() });
     }
     let fits = |what, size_bytes, room_bytes| {
         let version = version.clone();

@@ -5,6 +5,7 @@
 
 mod boot;
 mod cuts;
+mod fallback;
 mod faults;
 mod files;
 

@@ -63,6 +63,19 @@ fn what_is_installed_is_not_installed_again() {
 }
 
 #[test]
+fn a_version_on_trial_does_not_overwrite_what_it_would_fall_back_to() {
+    let [older, old, new] = versions();
+    let machine = machine(&old, Holds::Version(&older, ""));
+    machine.esp().rename("pithos_2.efi", "pithos_2+2-1.efi").unwrap();
+    let said = install(&machine, old.root_hash(), &new).unwrap_err().to_string();
+    expect!["version 2 has not proven itself yet, and version 1 in the other slot is what the machine goes back to: wait until it is healthy"].assert_eq(&said);
+    // A shipped machine has nothing to fall back to: an update may be what heals it.
+    let first = super::machine(&old, Holds::Nothing);
+    first.esp().rename("pithos_2.efi", "pithos_2+0-4.efi").unwrap();
+    install(&first, old.root_hash(), &new).unwrap();
+}
+
+#[test]
 fn a_full_esp_is_said_before_anything_is_touched() {
     let [older, old, new] = versions();
     let machine = machine(&old, Holds::Version(&older, ""));
