@@ -45,8 +45,10 @@ pub struct Options {
     pub state: PathBuf,
     /// Where the verdict is kept until the next boot.
     pub run: PathBuf,
-    /// Until when a version must have become healthy.
+    /// How long a version on trial may take to become healthy.
     pub deadline: Duration,
+    /// How long a proven one may, until it is said.
+    pub proven_deadline: Duration,
     /// Whether the deadline of the whole boot is over: what is not healthy now will not be.
     pub is_late: bool,
 }
@@ -58,6 +60,7 @@ impl Default for Options {
             state: "/var/lib/update-engine".into(),
             run: "/run/update-engine".into(),
             deadline: Duration::from_secs(5 * 60),
+            proven_deadline: Duration::from_secs(60),
             is_late: false,
         }
     }
@@ -112,7 +115,8 @@ pub fn failing(folders: &Folders) -> BTreeSet<String> {
 /// Judges this boot, and acts on it. Returns when the version is healthy, or as the machine goes
 /// down to boot the other one.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let (running, end) = (running()?, Instant::now() + options.deadline);
+    let (running, start) = (running()?, Instant::now());
+    let end = start + options.deadline;
     let verdicts = Directory(options.run.clone());
     fs::create_dir_all(&options.run)
         .map_err(failed(format!("making {}", options.run.display())))?;
@@ -128,6 +132,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     };
     let machine = open()?;
     let (boot, of_disk) = look(&machine, &running, booted_from().as_deref())?;
+    let end = if boot.trial.is_some() { end } else { start + options.proven_deadline };
     // Checks may take their time; an operator's commands need the media meanwhile.
     drop(machine);
     let reasons = loop {
@@ -177,7 +182,9 @@ pub(crate) fn look(
     let installed = Installed::load(media.state())?.filter(|i| i.version == version);
     let trial = uki.and_then(|uki| uki.trial);
     let mut results = Results::new();
-    if trial.is_some() {
+    // A new machine has nothing to fall back to, and another way to find a damaged block: to read it.
+    let has_other = matches!(slots.content(slots.passive()), Content::Version { .. });
+    if trial.is_some() && has_other {
         let whole = proves(media, slots.booted, running).map_err(failed("reading the slot"))?;
         let failure = (!whole).then(|| "not what its root hash says".to_owned());
         results.insert("usr".to_owned(), Outcome { is_required: true, failure });

@@ -12,14 +12,17 @@ use block::table::{Disk, Table, TableError};
 use layout::{Role, RootHash, Slot, cmdline};
 use nix::{
     fcntl::{PosixFadviseAdvice, posix_fadvise},
+    mount::{MsFlags, mount},
     sys::statvfs::statvfs,
 };
 
 use super::media::{File, Folder, Media};
 use crate::slots;
 
-/// Where the ESP may be mounted (systemd-gpt-auto-generator).
-const ESP_MOUNTS: [&str; 2] = ["/efi", "/boot"];
+/// Where the ESP may be mounted: by systemd-gpt-auto-generator, and by us where a boot does not get
+/// so far.
+const ESP_MOUNTS: [&str; 3] = ["/efi", "/boot", OWN_MOUNT];
+const OWN_MOUNT: &str = "/run/update-engine/esp";
 const LOCK: &str = "lock";
 
 /// What of a machine an installation changes. While there is one, there is no other.
@@ -71,16 +74,6 @@ pub enum OpenError {
         disk: PathBuf,
         /// Which one.
         source: slots::NoSlots,
-    },
-    /// The ESP that is mounted is of another disk, or none is.
-    #[error(
-        "the ESP {} is mounted on none of {}: expected the one of the disk that this machine was \
-         booted from; detach a copy of the disk, or mount it",
-        device.display(), ESP_MOUNTS.join(", ")
-    )]
-    Esp {
-        /// Of the disk.
-        device: PathBuf,
     },
 }
 
@@ -211,15 +204,22 @@ fn disk_of(running: &RootHash) -> Result<PathBuf, OpenError> {
 }
 
 /// Where the ESP of this device is mounted. Looking there mounts it, where systemd does so when
-/// somebody looks.
+/// somebody looks; an ESP of another disk, which may be there, is none.
 fn esp_mount(device: &Path) -> Result<PathBuf, OpenError> {
     let number = fs::metadata(device).map_err(failed("looking at", device))?.rdev();
     let is_mounted = |path: &&str| {
         let looked = fs::read_dir(path).is_ok();
         looked && fs::metadata(path).is_ok_and(|meta| meta.dev() == number)
     };
-    let mount = ESP_MOUNTS.into_iter().find(is_mounted).map(PathBuf::from);
-    mount.ok_or_else(|| OpenError::Esp { device: device.to_owned() })
+    if let Some(path) = ESP_MOUNTS.into_iter().find(is_mounted) {
+        return Ok(path.into());
+    }
+    let own = Path::new(OWN_MOUNT);
+    fs::create_dir_all(own).map_err(failed("making", own))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some(device), own, Some("vfat"), flags, Some("umask=0077"))
+        .map_err(|errno| failed("mounting the ESP", device)(errno.into()))?;
+    Ok(own.to_owned())
 }
 
 fn lock(path: &Path) -> Result<fs::File, OpenError> {

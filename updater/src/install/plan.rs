@@ -105,6 +105,17 @@ pub enum Refused {
     /// It is this one.
     #[error("version {0} is what runs")]
     Runs(Version),
+    /// It would not be booted.
+    #[error(
+        "version {version} is not newer than version {runs}, which runs: the boot loader takes the \
+         newest version that it finds, and would go on taking that one"
+    )]
+    Older {
+        /// Which one.
+        version: Version,
+        /// The version that runs.
+        runs: Version,
+    },
     /// The other slot is what it would fall back to.
     #[error(
         "version {runs} has not proven itself yet, and version {other} in the other slot is what \
@@ -210,6 +221,10 @@ pub fn plan(wanted: &Wanted, facts: &Facts) -> Result<Vec<Step>, Refused> {
     let (version, slot) = (&wanted.version, slots.passive());
     if slots.version() == version {
         return Err(Refused::Runs(version.clone()));
+    }
+    if version.cmp(slots.version()).is_le() {
+        let (version, runs) = (version.clone(), slots.version().clone());
+        return Err(Refused::Older { version, runs });
     }
     if slots.content(slots.booted).ukis().first().is_some_and(|uki| uki.trial.is_some())
         && let Content::Version { version: other, ukis, .. } = slots.content(slot)

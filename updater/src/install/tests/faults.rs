@@ -63,6 +63,14 @@ fn what_is_installed_is_not_installed_again() {
 }
 
 #[test]
+fn what_the_boot_loader_would_not_take_is_not_installed() {
+    let [older, old, _] = versions();
+    let machine = machine(&old, Holds::Nothing);
+    let said = install(&machine, old.root_hash(), &older).unwrap_err().to_string();
+    expect!["version 1 is not newer than version 2, which runs: the boot loader takes the newest version that it finds, and would go on taking that one"].assert_eq(&said);
+}
+
+#[test]
 fn a_version_on_trial_does_not_overwrite_what_it_would_fall_back_to() {
     let [older, old, new] = versions();
     let machine = machine(&old, Holds::Version(&older, ""));
