@@ -3,14 +3,15 @@
 //! A rebuilder signs a statement of the unsigned hashes. A release may demand a number of them out
 //! of a list of keys; a machine takes it only with that many statements in its channel.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::collections::BTreeSet;
 
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use layout::{RootHash, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::{Release, release::Rebuilders};
+use crate::{Digest, Release, Variant, release::Rebuilders};
 
-/// A rebuilder's signature of a [`statement`].
+/// A rebuilder's signature of [what it built](Built::statement).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Countersignature {
     /// The rebuilder's ed25519 key, hexadecimal.
@@ -36,20 +37,49 @@ pub struct TooFew {
     pub threshold: u32,
 }
 
-/// What a rebuilder signs: the release without anything that the publisher adds to the build.
-pub fn statement(release: &Release) -> String {
-    let mut text = String::from("pithos rebuild 1\n");
-    let Release { version, variant, usr, uki, .. } = release;
-    let lines = [
-        format!("version {version}"),
-        format!("variant {variant}"),
-        format!("usr {} {}", usr.root_hash, usr.image.size_bytes),
-        format!("uki {} {}", uki.sha256, uki.image.size_bytes),
-    ];
-    for line in lines {
-        writeln!(text, "{line}").expect("a string takes everything");
+/// What somebody built: a release without anything that the publisher adds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Built<'a> {
+    /// The version.
+    pub version: &'a Version,
+    /// What machines it is for.
+    pub variant: &'a Variant,
+    /// Root hash of `/usr`, and its length.
+    pub usr: (RootHash, u64),
+    /// Hash of the UKI, and its length.
+    pub uki: (Digest, u64),
+}
+
+impl Release {
+    /// What was built.
+    pub fn built(&self) -> Built<'_> {
+        let Self { version, variant, usr, uki, .. } = self;
+        Built {
+            version,
+            variant,
+            usr: (usr.root_hash, usr.image.size_bytes),
+            uki: (uki.sha256, uki.image.size_bytes),
+        }
     }
-    text
+}
+
+impl Built<'_> {
+    /// What a rebuilder signs.
+    pub fn statement(&self) -> String {
+        let Self { version, variant, usr, uki } = self;
+        format!(
+            "pithos rebuild 1\nversion {version}\nvariant {variant}\nusr {} {}\nuki {} {}\n",
+            usr.0, usr.1, uki.0, uki.1
+        )
+    }
+
+    /// Signs it.
+    pub fn countersign(&self, key: &SigningKey) -> Countersignature {
+        Countersignature {
+            key: hex::encode(key.verifying_key().to_bytes()),
+            signature: hex::encode(key.sign(self.statement().as_bytes()).to_bytes()),
+        }
+    }
 }
 
 /// Whether as many rebuilders as `demand` says have signed `release`.
@@ -58,7 +88,7 @@ pub fn check(
     demand: &Rebuilders,
     countersignatures: &[Countersignature],
 ) -> Result<(), TooFew> {
-    let statement = statement(release);
+    let statement = release.built().statement();
     // By key, so that a rebuilder that is named or signs twice counts once.
     let keys: BTreeSet<[u8; 32]> = demand.keys.iter().filter_map(|key| key_bytes(key)).collect();
     let signed: BTreeSet<[u8; 32]> = countersignatures
@@ -91,18 +121,11 @@ fn key_bytes(hexadecimal: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::{Signer, SigningKey};
-
     use super::*;
     use crate::release::example;
 
     fn signed(release: &Release, seed: u8) -> Countersignature {
-        let key = SigningKey::from_bytes(&[seed; 32]);
-        let signature = key.sign(statement(release).as_bytes());
-        Countersignature {
-            key: hex::encode(key.verifying_key().to_bytes()),
-            signature: hex::encode(signature.to_bytes()),
-        }
+        release.built().countersign(&SigningKey::from_bytes(&[seed; 32]))
     }
 
     fn demand(threshold: u32, seeds: &[u8]) -> Rebuilders {
@@ -145,6 +168,6 @@ mod tests {
             usr 0101010101010101010101010101010101010101010101010101010101010101 4198400
             uki 0909090909090909090909090909090909090909090909090909090909090909 10
         "#]]
-        .assert_eq(&statement(&example()));
+        .assert_eq(&example().built().statement());
     }
 }

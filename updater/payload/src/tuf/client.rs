@@ -375,6 +375,7 @@ impl Client {
         verify(&file, &root, &self.authority(&self.root, Root::TYPE)?)?;
         verify(&file, &root, &self.authority(&root.signed, Root::TYPE)?)?;
         is_version(&file, expected, root.signed.version)?;
+        complete(&file, &root.signed)?;
         self.root = root.signed;
         self.put("root.json", bytes);
         self.state = State::Root { fetched: fetched + 1 };
@@ -635,7 +636,17 @@ fn trusted_root(bytes: &[u8]) -> Result<Signed<Root>, Error> {
     let malformed = |source| Error::Malformed { file: "root.json".into(), source };
     let role = root.signed.role(Root::TYPE).map_err(malformed)?.clone();
     verify("root.json", &root, &Authority { keys: root.signed.keys.clone(), role })?;
+    complete("root.json", &root.signed)?;
     Ok(root)
+}
+
+/// A root that names nobody for one of the roles would be the last one that ever counted.
+fn complete(file: &str, root: &Root) -> Result<(), Error> {
+    let malformed = |source| Error::Malformed { file: file.to_owned(), source };
+    for role in [Root::TYPE, Timestamp::TYPE, Snapshot::TYPE, Targets::TYPE] {
+        root.role(role).map_err(malformed)?;
+    }
+    Ok(())
 }
 
 fn fetch(location: String, max_bytes: u64) -> Next {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ed25519_dalek::{Signer as _, SigningKey};
 use jiff::Timestamp as Time;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -174,6 +175,44 @@ impl Role for Targets {
     const TYPE: &'static str = "targets";
 }
 
+impl Envelope {
+    /// A file that says `signed`, and that nobody has signed.
+    ///
+    /// # Panics
+    /// Never: roles have names for keys, and no fractions.
+    pub fn of<T: Role + Serialize>(signed: &T) -> Self {
+        let mut value = serde_json::to_value(signed).expect("roles are JSON");
+        value["_type"] = T::TYPE.into();
+        value["spec_version"] = SPEC_VERSION.into();
+        Self { signatures: Vec::new(), signed: value }
+    }
+
+    /// Reads a file, whatever role it is of.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        Ok(serde_json::from_value(json::parse(bytes)?)?)
+    }
+
+    /// `root`, `targets` and so on.
+    pub fn role(&self) -> &str {
+        self.signed["_type"].as_str().unwrap_or_default()
+    }
+
+    /// Signs it, in the place of an earlier signature by the same key.
+    pub fn sign(&mut self, key: &SigningKey) {
+        let keyid = Key::ed25519(&key.verifying_key()).id();
+        let sig = hex::encode(key.sign(&json::canonical(&self.signed)).to_bytes());
+        self.signatures.retain(|by| by.keyid != keyid);
+        self.signatures.push(Signature { keyid, sig });
+    }
+
+    /// The file.
+    pub fn text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("it was JSON before");
+        text.push('\n');
+        text
+    }
+}
+
 /// Why bytes are not the metadata that was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
@@ -253,6 +292,12 @@ impl Root {
 }
 
 impl Meta {
+    /// What `bytes` are, in `version`.
+    pub fn of(version: u64, bytes: &[u8]) -> Self {
+        let Target { length, hashes } = Target::of(bytes);
+        Self { version, length: Some(length), hashes }
+    }
+
     /// Whether `bytes` are what it says, as far as it says anything.
     pub(super) fn matches(&self, bytes: &[u8]) -> bool {
         self.length.is_none_or(|length| length == bytes.len() as u64)
