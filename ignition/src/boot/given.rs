@@ -10,12 +10,13 @@ use super::{
 use crate::{
     fetch::Fetcher,
     journal::Journal,
-    platform::{self, Found, Mounted, Plan, PlatformError, Volume, Volumes, base, vmware::Rpctool},
+    platform::{
+        self, Found, Mounted, Plan, PlatformError, Volume, Volumes, base, vmware::Backdoor,
+    },
 };
 
 /// Documents of the image.
 const BASE: &str = "/usr/lib/ignition";
-const RPCTOOL: &str = "/usr/bin/vmware-rpctool";
 const VBOXCONTROL: &str = "/usr/bin/VBoxControl";
 
 /// A document.
@@ -56,7 +57,7 @@ pub(super) fn find(
         sys: Path::new("/sys"),
         esp: esp.map(Esp::path),
         volumes: &volumes,
-        guestinfo: &Rpctool(Path::new(RPCTOOL)),
+        guestinfo: &Backdoor,
         vboxcontrol: Path::new(VBOXCONTROL),
     };
     let offline = Fetcher::offline(journal);

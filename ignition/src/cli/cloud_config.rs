@@ -21,7 +21,7 @@ use ignition::{
     fetch::{Fetcher, Names},
     journal::Journal,
     network,
-    platform::{self, Mounted, Online, metadata, vmware::Rpctool},
+    platform::{self, Mounted, Online, metadata, vmware::Backdoor},
 };
 
 use super::{Printed, remark};
@@ -122,7 +122,7 @@ fn given(plan: &platform::Plan) -> anyhow::Result<Option<platform::Found>> {
         sys: Path::new("/sys"),
         esp: Some(Path::new("/boot")),
         volumes: &volumes,
-        guestinfo: &Rpctool(Path::new("/usr/bin/vmware-rpctool")),
+        guestinfo: &Backdoor,
         vboxcontrol: Path::new("/usr/bin/VBoxControl"),
     };
     let mut connect = || Ok(online());
