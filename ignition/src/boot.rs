@@ -122,7 +122,7 @@ fn stages(
     make_root: &mut MakeRoot<'_>,
 ) -> Result<Outcome, Failure> {
     let given = given::find(plan, esp, &order.memory, drivers, network, journal)?;
-    let mut node = get(given, network, whole, journal)?;
+    let mut node = get(given, plan, network, whole, journal)?;
     let wish = take_wish(&mut node, &order.disk);
     let config = Config::from_node(&node);
     whole.node = Some(node);
@@ -164,11 +164,16 @@ impl Rest {
 /// they lead to.
 fn get(
     given: Vec<Given>,
+    plan: &Plan,
     network: &Lazy<'_>,
     whole: &mut Whole,
     journal: &dyn Journal,
 ) -> Result<Node, Failure> {
     let mut nodes = Vec::new();
+    if plan.id.as_deref().is_some_and(platform::metadata::is_served) {
+        // First, so that every document has its word on it.
+        nodes.push(enabled("metadata.service"));
+    }
     for Given { name, bytes, is_users } in given {
         let Document { format, node, report } =
             document::read(&name, &bytes, &Nowhere, &mut whole.sources);
@@ -176,7 +181,7 @@ fn get(
         if format == Format::CloudConfig {
             // It is for every boot of the running system, and stops none.
             journal.say(&format!("fetch: {name} is a cloud-config: it is applied later"));
-            nodes.push(cloud_config());
+            nodes.push(enabled("ignition-cloud-config.service"));
             continue;
         }
         let warnings = report.findings.iter().filter(|f| f.severity == Severity::Warning);
@@ -207,11 +212,13 @@ struct Prepared {
     machine: Machine,
 }
 
-/// What makes a running system apply its cloud-config, at this boot and at all later ones.
-fn cloud_config() -> Node {
-    let text = r#"{"ignition": {"version": "3.6.0"}, "systemd": {"units": [
-        {"name": "ignition-cloud-config.service", "enabled": true}]}}"#;
-    document::json::parse(text, u32::MAX).expect("it is JSON")
+/// What makes a running system start a unit of the image, at this boot and at all later ones.
+fn enabled(unit: &str) -> Node {
+    document::butane::follows(
+        Mark { source: u32::MAX, offset: 0 },
+        serde_json::json!({"ignition": {"version": "3.6.0"}, "systemd": {"units": [
+            {"name": unit, "enabled": true}]}}),
+    )
 }
 
 /// The stage before root: the disks.

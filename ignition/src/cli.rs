@@ -5,6 +5,7 @@ mod boot;
 mod cloud_config;
 mod convert;
 mod input;
+mod metadata;
 mod plan;
 mod validate;
 
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     Plan(plan::Plan),
     Apply(apply::Apply),
     CloudConfig(cloud_config::CloudConfig),
+    Metadata(metadata::Metadata),
     #[command(hide = true)]
     Boot(boot::Boot),
 }

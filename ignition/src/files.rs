@@ -18,6 +18,7 @@ pub mod step;
 pub mod tree;
 pub mod units;
 
+pub(crate) use apply::reads_fragments;
 pub use apply::{ApplyError, Done, Facts, Options, apply, plan, read_units};
 
 /// A place in a document, and why what it wants cannot be.

@@ -9,6 +9,7 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod attributes;
 pub mod boot;
 pub mod causes;
 pub mod disks;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         cli::Command::Plan(plan) => plan.run(),
         cli::Command::Apply(apply) => apply.run(),
         cli::Command::CloudConfig(cloud_config) => cloud_config.run(),
+        cli::Command::Metadata(metadata) => metadata.run(),
         cli::Command::Boot(boot) => boot.run(),
     };
     outcome.unwrap_or_else(|error| {

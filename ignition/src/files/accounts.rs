@@ -109,6 +109,14 @@ impl Accounts {
         self.passwd.get(name)?.number(2)
     }
 
+    /// Somebody, with nothing to be done.
+    pub fn person(&self, name: &str) -> Option<Person> {
+        let row = self.passwd.get(name)?;
+        let (user, group) = row.number(2).zip(row.number(3))?;
+        let (name, home, at) = (name.to_owned(), row.0[5].clone(), String::new());
+        Some(Person { at, name, user, group, home, change: Change::Keep, keys: Vec::new() })
+    }
+
     /// The number of a group.
     pub fn group_id(&self, name: &str) -> Option<u32> {
         self.group.get(name)?.number(2)

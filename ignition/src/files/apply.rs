@@ -22,6 +22,9 @@ use crate::{
     journal::Journal,
 };
 
+/// The file of keys of a document, beside that of the user.
+const KEYS: &str = "ignition";
+
 /// What the stage is told beside the document.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -182,7 +185,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
             steps.push(Step { at: at.clone(), act: Act::Node(node) });
         }
         if !person.keys.is_empty() {
-            let act = Act::Keys { person: person.clone(), fragment: facts.key_fragments };
+            let fragment = facts.key_fragments.then_some(KEYS);
+            let act = Act::Keys { person: person.clone(), fragment };
             steps.push(Step { at, act });
         }
     }
@@ -233,7 +237,7 @@ impl Facts {
             {
                 *default = text(path)?.unwrap_or_default();
             }
-            facts.key_fragments = reads_fragments(root)?;
+            facts.key_fragments = reads_fragments(root, KEYS)?;
         }
         let goes = |user: &&User| user.should_exist == Some(false);
         for user in config.passwd.users.iter().filter(goes) {
@@ -284,8 +288,9 @@ fn read_masks(root: &Root, user: &str) -> Result<Vec<String>, ApplyError> {
     Ok(masks)
 }
 
-/// Whether sshd of this root is told of our own file of keys.
-fn reads_fragments(root: &Root) -> Result<bool, ApplyError> {
+/// Whether sshd of this root is told of a file of keys beside that of the user.
+pub(crate) fn reads_fragments(root: &Root, name: &str) -> Result<bool, ApplyError> {
+    let file = format!("authorized_keys.d/{name}");
     let mut paths = vec![PathBuf::from("/etc/ssh/sshd_config")];
     let directory = Path::new("/etc/ssh/sshd_config.d");
     let names = root.list(directory).map_err(doing("listing /etc/ssh/sshd_config.d"))?;
@@ -294,9 +299,7 @@ fn reads_fragments(root: &Root) -> Result<bool, ApplyError> {
         let text = root.read_text(&path).map_err(doing(format!("reading {}", path.display())))?;
         let text = text.unwrap_or_default();
         let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        if lines
-            .any(|line| line.contains("authorized_keys.d/ignition") || line.contains("ssh-key-dir"))
-        {
+        if lines.any(|line| line.contains(&file) || line.contains("ssh-key-dir")) {
             return Ok(true);
         }
     }

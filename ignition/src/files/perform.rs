@@ -11,7 +11,7 @@ use super::{
     accounts::{Change, FILES, Kind, Person},
     nodes::{Decision, Node, OVERWRITE, Want, decide, in_the_way},
     step::{Act, Step},
-    tree::{Found, Ids, Last, Parents, Place, Root},
+    tree::{Found, Ids, Last, Parents, Place, Root, is_absence},
 };
 use crate::fetch::Fetch;
 
@@ -125,7 +125,7 @@ fn link(root: &Root, path: &str, target: &str) -> Result<Outcome, Cause> {
 
 fn unlink(root: &Root, path: &str, is_it: impl Fn(&Path) -> bool) -> Result<Outcome, Cause> {
     let place = match root.place(Path::new(path), Last::Itself, Parents::Need) {
-        Err(error) if super::tree::is_absence(&error) => return Ok(Outcome::AsItWas),
+        Err(error) if is_absence(&error) => return Ok(Outcome::AsItWas),
         place => place?,
     };
     match place.found()? {
@@ -262,7 +262,7 @@ fn home(root: &Root, person: &Person, skeleton: &str, mode: u32) -> Result<Outco
             place.make_directory(mode)?;
             let skeleton = root.place(Path::new(skeleton), Last::Follow, Parents::Need);
             match skeleton {
-                Err(error) if super::tree::is_absence(&error) => {}
+                Err(error) if is_absence(&error) => {}
                 skeleton => {
                     let skeleton = skeleton?;
                     if skeleton.found()? == Found::Directory {
@@ -347,7 +347,10 @@ fn copy_content(from: &Place, to: &Place, ids: Ids) -> io::Result<()> {
 
 /// Writes keys. The home may be anywhere; in it, nothing that its owner could have put there is
 /// followed: root would write where they may not.
-fn keys(root: &Root, person: &Person, fragment: bool) -> Result<Outcome, Cause> {
+fn keys(root: &Root, person: &Person, fragment: Option<&str>) -> Result<Outcome, Cause> {
+    if let Some(name) = fragment.filter(|_| person.keys.is_empty()) {
+        return no_keys(root, person, name);
+    }
     let home = root.place(Path::new(&person.home), Last::Follow, Parents::Make)?;
     let theirs = Ids::both(person.user, person.group);
     if home.found()? == Found::Nothing {
@@ -356,11 +359,11 @@ fn keys(root: &Root, person: &Person, fragment: bool) -> Result<Outcome, Cause> 
     }
     let mut directory = home.below(".ssh")?;
     make_private(&directory, theirs)?;
-    if fragment {
+    if fragment.is_some() {
         directory = directory.below("authorized_keys.d")?;
         make_private(&directory, theirs)?;
     }
-    let place = directory.below(if fragment { "ignition" } else { "authorized_keys" })?;
+    let place = directory.below(fragment.unwrap_or("authorized_keys"))?;
     let mut text = person.keys.join("\n");
     if !text.ends_with('\n') {
         text.push('\n');
@@ -373,6 +376,28 @@ fn keys(root: &Root, person: &Person, fragment: bool) -> Result<Outcome, Cause> 
     file.write_all(text.as_bytes())?;
     file.finish(theirs, 0o600)?;
     Ok(Outcome::Done)
+}
+
+/// Removes a file of keys, if it is there.
+fn no_keys(root: &Root, person: &Person, name: &str) -> Result<Outcome, Cause> {
+    let home = root.place(Path::new(&person.home), Last::Follow, Parents::Need);
+    let mut place = match home {
+        Err(error) if is_absence(&error) => return Ok(Outcome::AsItWas),
+        home => home?,
+    };
+    for below in [".ssh", "authorized_keys.d", name] {
+        if place.found()? != Found::Directory {
+            return Ok(Outcome::AsItWas);
+        }
+        place = place.below(below)?;
+    }
+    match place.found()? {
+        Found::File => {
+            place.remove()?;
+            Ok(Outcome::Done)
+        }
+        _ => Ok(Outcome::AsItWas),
+    }
 }
 
 fn make_private(place: &Place, ids: Ids) -> Result<(), Cause> {

@@ -39,8 +39,8 @@ pub enum Act {
     Keys {
         /// Whose.
         person: Person,
-        /// Whether into a file of our own, beside those of others.
-        fragment: bool,
+        /// Into which file beside that of the user, if into one. There, no keys are no file.
+        fragment: Option<&'static str>,
     },
     /// A directory, a file or a link.
     Node(Node),
@@ -97,6 +97,9 @@ impl fmt::Display for Step {
                     Change::Own { .. } => write!(f, "give {home} to {name} under the new number"),
                     Change::Remove => write!(f, "remove {home}, the home of {name}"),
                 }
+            }
+            Act::Keys { person, fragment: Some(file) } if person.keys.is_empty() => {
+                write!(f, "let nobody come in as {} by keys of `{file}`", person.name)
             }
             Act::Keys { person, .. } => {
                 write!(f, "let {} come in by {} SSH keys", person.name, person.keys.len())

@@ -66,6 +66,11 @@ pub fn ask(id: &str, fetcher: &Fetcher<'_>) -> Result<Option<Metadata>, FetchErr
     Ok(Some(read(platform, &answers)))
 }
 
+/// Whether a platform says anything of its machines.
+pub fn is_served(id: &str) -> bool {
+    platform(id).is_some()
+}
+
 /// What answers of a platform mean; nothing if it is not known.
 pub fn understand(id: &str, answers: &Answers) -> Option<Metadata> {
     platform(id).map(|platform| read(platform, answers))

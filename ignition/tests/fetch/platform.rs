@@ -8,7 +8,9 @@ use std::{
 };
 
 use ignition::{
+    attributes,
     fetch::{Fetcher, Names, Places},
+    files::tree::Root,
     journal::{Lines, Silent},
     platform::{
         self, Found, Machine, Online, PlatformError, Volume, Volumes, metadata, vmware::Guestinfo,
@@ -265,4 +267,32 @@ fn attributes_of_a_machine_are_asked_for_with_a_token() {
     );
     assert_eq!(*seen.lock().unwrap(), 1);
     assert_eq!(metadata::ask("qemu", &fetcher).unwrap(), None);
+}
+
+#[test]
+fn what_a_platform_says_is_where_units_look_for_it() {
+    let server = StandIn::new(|count, asked| match asked.line.as_str() {
+        // It is slow to come up.
+        _ if count < 3 => status(503),
+        "GET /hetzner/v1/metadata/hostname" => ok("sea-4"),
+        "GET /hetzner/v1/metadata/public-ipv4" => ok("192.0.2.7"),
+        "GET /hetzner/v1/metadata/public-keys" => ok(r#"["ssh-ed25519 A sea"]"#),
+        _ => status(404),
+    });
+    let clock = Hand::new();
+    let places = Places { metadata: Some(server.url("")), buckets: None };
+    let fetcher = Fetcher::online(Names::System, &Silent).with_places(places, &clock);
+    let metadata = metadata::ask("hetzner", &fetcher).unwrap().unwrap();
+    let tree = tempfile::tempdir().unwrap();
+    let root = Root::open(tree.path()).unwrap();
+    let plan = attributes::plan(&metadata, &attributes::Facts::read(&root).unwrap());
+    plan.perform(&root, &Silent).unwrap();
+    let text = std::fs::read_to_string(tree.path().join("run/metadata/flatcar")).unwrap();
+    assert_eq!(
+        text,
+        "AFTERBURN_HETZNER_HOSTNAME=sea-4\nAFTERBURN_HETZNER_PUBLIC_IPV4=192.0.2.7\n\
+         COREOS_HETZNER_HOSTNAME=sea-4\nCOREOS_HETZNER_PUBLIC_IPV4=192.0.2.7\n"
+    );
+    assert_eq!(plan.hostname.as_deref(), Some("sea-4"));
+    assert_eq!(metadata.ssh_keys, ["ssh-ed25519 A sea"]);
 }

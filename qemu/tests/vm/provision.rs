@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -209,7 +210,7 @@ fn state(machine: &Machine) -> Result<String> {
 
 fn users_and_groups_are_there(machine: &Machine) -> Result<()> {
     let passwd = machine.ask("getent passwd pandora")?;
-    ensure!(passwd.starts_with("pandora:x:1500:1500:All-giving:/home/pandora:"), "{passwd}");
+    ensure!(passwd == "pandora:x:1500:1500:All-giving:/home/pandora:/bin/bash", "{passwd}");
     ensure!(machine.ask("getent group crew")? == "crew:x:1600:pandora");
     let home = machine.ask("stat -c '%U %a' /home/pandora")?;
     ensure!(home == "pandora 700", "{home}");
@@ -271,6 +272,9 @@ fn the_volume_is_encrypted_and_open(machine: &Machine) -> Result<()> {
     ensure!(machine.ask("sudo blkid -s TYPE -o value /dev/vdb3")? == "crypto_LUKS");
     let status = machine.ask("sudo cryptsetup status secret")?;
     ensure!(status.contains("type:    LUKS2") && status.contains("/dev/vdb3"), "{status}");
+    // Its key is kept now.
+    let header = machine.ask("sudo cryptsetup luksDump /dev/vdb3")?;
+    ensure!(header.contains("(no subsystem)"), "{header}");
     let key = machine.ask("sudo stat -c '%U %a' /etc/luks /etc/luks/secret /etc/crypttab")?;
     ensure!(key == "root 700\nroot 600\nroot 600", "{key}");
     Ok(())
@@ -386,6 +390,79 @@ fn a_first_boot_that_is_cut_short_ten_times_is_whole_in_the_end() -> Result<()> 
     );
     ensure!(machine.ask("findmnt -no FSTYPE /var/lib/data")? == "ext4");
     no_unit_failed(&machine)?;
+    machine.power_off()?;
+    Ok(())
+}
+
+/// The metadata service of a cloud, at the address that clouds have it at: QEMU starts it anew for
+/// each connection.
+const SERVICE: &str = r#"#!/bin/sh
+read -r method path version
+while read -r line && [ "${#line}" -gt 1 ]; do :; done
+status='404 Not Found' body=''
+if [ "$method $path" = 'GET /metadata/v1.json' ]; then
+    status='200 OK'
+    body='{"hostname": "sea-4", "region": "north", "public_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA sea@cloud"],
+        "interfaces": {"public": [{"ipv4": {"ip_address": "192.0.2.7"}}]}}'
+fi
+printf 'HTTP/1.1 %s\r\nContent-Length: %s\r\nConnection: close\r\n\r\n%s' "$status" "${#body}" "$body"
+"#;
+
+#[test]
+fn a_platform_that_is_named_says_what_units_and_sshd_want_to_know() -> Result<()> {
+    let _seat = harness::seats(1);
+    let folder = folder()?;
+    let service = write(folder.path(), "service", SERVICE)?;
+    fs::set_permissions(&service, fs::Permissions::from_mode(0o755))?;
+    let document = write(
+        folder.path(),
+        "reader.bu",
+        "variant: pithos\nversion: 1.0.0\nsystemd:\n  units:\n    - name: reader.service\n      \
+         enabled: true\n      contents: |\n        [Unit]\n        \
+         Requires=coreos-metadata.service\n        After=coreos-metadata.service\n        \
+         [Service]\n        Type=oneshot\n        RemainAfterExit=yes\n        \
+         EnvironmentFile=/run/metadata/flatcar\n        \
+         ExecStart=/bin/sh -c 'echo $COREOS_DIGITALOCEAN_IPV4_PUBLIC_0 > /run/reader'\n        \
+         [Install]\n        WantedBy=multi-user.target\n",
+    )?;
+    let cable = "user,id=cloud,restrict=on,net=169.254.169.0/24,dhcpstart=169.254.169.15";
+    let machine = harness::machine("metadata")?
+        .document(&document)
+        .argument("-smbios")
+        .argument(
+            "type=11,value=io.systemd.stub.kernel-cmdline-extra=ignition.platform.id=digitalocean",
+        )
+        .argument("-netdev")
+        .argument(format!(
+            "{cable},guestfwd=tcp:169.254.169.254:80-cmd:{}",
+            service.to_string_lossy().replace(',', ",,")
+        ))
+        .argument("-device")
+        .argument("virtio-net-pci,netdev=cloud,mac=52:54:00:00:00:02,romfile=")
+        .start()?;
+    machine.wait_ready()?;
+    let told = |machine: &Machine| -> Result<()> {
+        let kept = "systemctl is-enabled metadata.service; systemctl is-active metadata.service";
+        ensure!(machine.ask(kept)? == "enabled\nactive");
+        let attributes = machine.ask("cat /run/metadata/coreos")?;
+        for line in [
+            "AFTERBURN_DIGITALOCEAN_HOSTNAME=sea-4",
+            "AFTERBURN_DIGITALOCEAN_REGION=north",
+            "COREOS_DIGITALOCEAN_IPV4_PUBLIC_0=192.0.2.7",
+        ] {
+            ensure!(attributes.lines().any(|one| one == line), "{line} is not in\n{attributes}");
+        }
+        ensure!(machine.ask("cat /run/reader; hostname")? == "192.0.2.7\nsea-4");
+        let keys = ".ssh/authorized_keys.d/afterburn";
+        let keys = machine.ask(&format!("cat {keys}; stat -c '%U %a' {keys}"))?;
+        ensure!(keys.ends_with("sea@cloud\ncore 600"), "{keys}");
+        let listening = machine.ask("sudo ss -Hltnp | grep -v sshd || true")?;
+        ensure!(!listening.contains("ignition"), "{listening}");
+        no_unit_failed(machine)
+    };
+    told(&machine)?;
+    machine.reboot()?;
+    told(&machine)?;
     machine.power_off()?;
     Ok(())
 }
