@@ -44,6 +44,17 @@ enum Place {
     DhcpServer,
 }
 
+impl Place {
+    fn address(self, dhcp_server: Option<IpAddr>) -> String {
+        match (self, dhcp_server) {
+            (Self::At(place), _) => place.to_owned(),
+            (Self::DhcpServer, Some(server @ IpAddr::V6(_))) => format!("http://[{server}]"),
+            (Self::DhcpServer, Some(server)) => format!("http://{server}"),
+            (Self::DhcpServer, None) => METADATA.to_owned(),
+        }
+    }
+}
+
 /// What a service wants before it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
@@ -232,12 +243,7 @@ fn user_data(
     fetcher: &Fetcher<'_>,
     dhcp_server: Option<IpAddr>,
 ) -> Result<Option<Vec<u8>>, FetchError> {
-    let place = match (service.place, dhcp_server) {
-        (Place::At(place), _) => place.to_owned(),
-        (Place::DhcpServer, Some(server @ IpAddr::V6(_))) => format!("http://[{server}]"),
-        (Place::DhcpServer, Some(server)) => format!("http://{server}"),
-        (Place::DhcpServer, None) => METADATA.to_owned(),
-    };
+    let place = service.place.address(dhcp_server);
     let base = fetcher.metadata(&place);
     let mut headers = service.headers.to_vec();
     let word;
@@ -276,5 +282,20 @@ fn user_data(
         200 => Ok(Some(reply.body)),
         204 | 404 => Ok(None),
         _ => Err(refused(&url, &reply)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_on_the_server_that_gave_the_address_is_asked_there() {
+        let server = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(Place::DhcpServer.address(Some(server)), "http://192.0.2.1");
+        let server = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(Place::DhcpServer.address(Some(server)), "http://[2001:db8::1]");
+        assert_eq!(Place::DhcpServer.address(None), METADATA);
+        assert_eq!(PLAIN.place.address(Some(server)), METADATA);
     }
 }
