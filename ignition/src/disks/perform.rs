@@ -42,8 +42,9 @@ pub struct Handover {
     pub crypttab: Vec<String>,
     /// Files of /etc/luks (mode 0700) by name, mode 0600.
     pub keys: BTreeMap<String, Vec<u8>>,
-    /// Nodes of volumes whose only key is in the file above: [`finish`] tells them when it is safe.
-    pub unkept: Vec<PathBuf>,
+    /// Nodes and labels of volumes whose only key is in the file above: [`finish`] tells them when it
+    /// is safe.
+    pub unkept: Vec<(PathBuf, Option<String>)>,
 }
 
 /// Makes the disks what the document says. `told` hears of each step before it is done.
@@ -67,8 +68,9 @@ pub fn apply(
 
 /// Takes the mark of volumes away whose keys are kept now. To be called when root has its name.
 pub fn finish(handover: &Handover) -> Result<(), Trouble> {
-    for node in &handover.unkept {
-        programs::run("$.storage.luks", &volumes::mark(""), &[(DEVICE, node)], &[])?;
+    for (node, label) in &handover.unkept {
+        let unmarked = volumes::mark("", label.as_deref());
+        programs::run("$.storage.luks", &unmarked, &[(DEVICE, node)], &[])?;
     }
     Ok(())
 }
@@ -112,7 +114,7 @@ impl Performer<'_> {
                 let named = name_array(name, &nodes);
                 named.map_err(doing(at, format!("finding the array {name}")))
             }
-            Step::MakeVolume { at, name, device, generate_key, programs, .. } => {
+            Step::MakeVolume { at, name, device, label, generate_key, programs, .. } => {
                 let node = self.node(at, device)?;
                 erase(&node.path).map_err(doing(at, format!("wiping {device}")))?;
                 let key = self.key(at, name, *generate_key)?;
@@ -121,12 +123,13 @@ impl Performer<'_> {
                     programs::run(at, program, &stand_ins, &[])?;
                 }
                 let stand_ins = [(DEVICE, node.path.as_path())];
+                let mark = |mark| volumes::mark(mark, label.as_deref());
                 if *generate_key && programs.len() == 2 {
-                    programs::run(at, &volumes::mark(volumes::UNKEPT), &stand_ins, &[])?;
+                    programs::run(at, &mark(volumes::UNKEPT), &stand_ins, &[])?;
                     let kept = self.supplies.memory.join(format!("kept-{name}"));
                     return fs::rename(&key.path, kept).map_err(doing(at, "keeping the key"));
                 }
-                programs::run(at, &volumes::mark(""), &stand_ins, &[])
+                programs::run(at, &mark(""), &stand_ins, &[])
             }
             Step::OpenVolume { at, name, device, program } => {
                 let node = self.node(at, device)?;
@@ -406,9 +409,11 @@ fn handover(config: &Config, facts: &Facts, supplies: &Supplies) -> Result<Hando
         let device = volume.device.as_deref().unwrap_or_default();
         let found = facts.device(device);
         let uuid = found.contents.first().and_then(|found| found.uuid.clone()).unwrap_or_default();
-        if found.contents.first().and_then(volumes::mark_of) == Some(volumes::UNKEPT) {
-            let place = found.place.as_ref().and_then(node_name);
-            handover.unkept.extend(place.map(|name| Path::new("/dev").join(name)));
+        if let Some(header) = found.contents.first()
+            && volumes::mark_of(header) == Some(volumes::UNKEPT)
+            && let Some(name) = found.place.as_ref().and_then(node_name)
+        {
+            handover.unkept.push((Path::new("/dev").join(name), header.label.clone()));
         }
         let clevis = volumes::has_clevis(&volume.clevis);
         let custom = &volume.clevis.custom;

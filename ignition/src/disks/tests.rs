@@ -465,3 +465,10 @@ fn a_device_that_does_not_come_is_missed_by_name() {
     assert_eq!(refused.path, "$.storage.disks.0.device");
     assert_eq!(refused.message, "there is no disk /dev/disk/by-id/virtio-gone");
 }
+
+#[test]
+fn the_label_of_a_volume_outlives_its_mark() {
+    let args = |label| volumes::mark("", label).args.join(" ");
+    assert_eq!(args(None), "config {device} --subsystem ");
+    assert_eq!(args(Some("safe")), "config {device} --subsystem  --label safe");
+}

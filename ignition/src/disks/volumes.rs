@@ -40,9 +40,14 @@ pub fn plan(config: &Config, facts: &Facts) -> Result<Vec<Step>, Refused> {
     Ok(steps)
 }
 
-/// The program that changes the mark of a volume; an empty one is none.
-pub fn mark(mark: &str) -> Program {
-    Program::new(CRYPTSETUP, &["config", DEVICE, "--subsystem", mark])
+/// The program that changes the mark of a volume; an empty one is none. The label has to be said once
+/// more: what is not said is taken away with the mark.
+pub fn mark(mark: &str, label: Option<&str>) -> Program {
+    let program = Program::new(CRYPTSETUP, &["config", DEVICE, "--subsystem", mark]);
+    match label {
+        Some(label) => program.with(&["--label", label]),
+        None => program,
+    }
 }
 
 /// Whether the document has something else keep the key.

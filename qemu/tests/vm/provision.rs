@@ -116,6 +116,7 @@ storage:
   luks:
     - name: secret
       device: /dev/disk/by-partlabel/three
+      label: SECRET
       wipe_volume: true
       options: [--pbkdf, pbkdf2, --pbkdf-force-iterations, "1000"]
   filesystems:
@@ -275,6 +276,7 @@ fn the_volume_is_encrypted_and_open(machine: &Machine) -> Result<()> {
     // Its key is kept now.
     let header = machine.ask("sudo cryptsetup luksDump /dev/vdb3")?;
     ensure!(header.contains("(no subsystem)"), "{header}");
+    ensure!(machine.ask("sudo blkid -s LABEL -o value /dev/vdb3")? == "SECRET");
     let key = machine.ask("sudo stat -c '%U %a' /etc/luks /etc/luks/secret /etc/crypttab")?;
     ensure!(key == "root 700\nroot 600\nroot 600", "{key}");
     Ok(())
