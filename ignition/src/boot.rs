@@ -239,9 +239,14 @@ fn prepare(
         let supplies = Supplies { keys: keys(&config, access)?, memory: order.memory.clone() };
         let told = &mut |step: &disks::Step| journal.say(&format!("disks: {step}"));
         handover = disks::apply(&config, &machine, &supplies, told)
-            .map_err(|trouble| Failure::of("disks", trouble.at().to_owned(), &trouble))?;
+            .map_err(|trouble| failed("disks", &trouble))?;
     }
     Ok(Prepared { config, handover, machine })
+}
+
+fn failed(stage: &'static str, trouble: &Trouble) -> Failure {
+    let failure = Failure::of(stage, trouble.at().to_owned(), trouble);
+    failure.hint(trouble.hint().map(str::to_owned))
 }
 
 /// The keys of volumes that the document gives.
@@ -275,8 +280,7 @@ impl Prepared {
         journal: &dyn Journal,
     ) -> Result<Rest, Failure> {
         hand_over(&mut self.config, &self.handover);
-        let stopped =
-            |stage| move |trouble: Trouble| Failure::of(stage, trouble.at().to_owned(), &trouble);
+        let stopped = |stage| move |trouble: Trouble| failed(stage, &trouble);
         let mounted =
             mount::mount(&self.config, &self.machine, &order.root).map_err(stopped("mount"))?;
         let made = mounted.made.iter().filter_map(|made| made.strip_prefix(&order.root).ok());

@@ -7,6 +7,11 @@ use std::sync::Mutex;
 pub trait Journal: Sync {
     /// Takes a line, without its end.
     fn say(&self, line: &str);
+
+    /// The same of something that keeps whoever looks at the machine waiting: why it takes so long.
+    fn delay(&self, line: &str) {
+        self.say(line);
+    }
 }
 
 /// Forgets everything.

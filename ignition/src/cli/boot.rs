@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Mutex,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
@@ -18,6 +18,7 @@ use ignition::{
     files::result::Run,
     journal::Journal,
 };
+use nix::sys::resource::{UsageWho, getrusage};
 
 /// Makes this machine what its document says (run by /init on a first boot, and by nobody else).
 #[derive(Args)]
@@ -33,19 +34,31 @@ pub(crate) struct Boot {
     memory: PathBuf,
 }
 
-/// The kernel's log: it is on the console, and in the journal later.
+/// The kernel's log: it is in the journal later.
 struct Kmsg(Mutex<Option<File>>);
+
+impl Kmsg {
+    fn write(&self, level: u8, line: &str) {
+        if let Some(file) = &mut *self.0.lock().expect("nobody panics with the lock") {
+            let _ = file.write_all(format!("<{level}>ignition: {line}\n").as_bytes());
+        }
+    }
+}
 
 impl Journal for Kmsg {
     fn say(&self, line: &str) {
-        if let Some(file) = &mut *self.0.lock().expect("nobody panics with the lock") {
-            let _ = file.write_all(format!("<6>ignition: {line}\n").as_bytes());
-        }
+        self.write(6, line);
+    }
+
+    /// As an error: the consoles show nothing below (`loglevel=4`).
+    fn delay(&self, line: &str) {
+        self.write(3, line);
     }
 }
 
 impl Boot {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let start = Instant::now();
         let journal = Kmsg(Mutex::new(File::options().write(true).open("/dev/kmsg").ok()));
         // Keys pass through it.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.memory);
@@ -55,6 +68,10 @@ impl Boot {
         let esp = Esp::mount(&order.disk, &order.memory);
         let mut talk = Talk { esp: esp.as_ref().ok(), order: &order, cmdline: &cmdline };
         let code = talk.first_boot(&journal);
+        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+            let (ms, kib) = (start.elapsed().as_millis(), usage.max_rss());
+            journal.say(&format!("ended after {ms} ms, with {kib} KiB of memory at most"));
+        }
         if let Err(error) = &esp {
             journal.say(&format!("the EFI system partition: {error}"));
         }

@@ -72,7 +72,7 @@ impl Plan {
         };
         let facts = match machine.facts(&config) {
             Ok(facts) => facts,
-            Err(trouble) => return Ok(refused(&of(trouble.at(), &trouble, None))),
+            Err(trouble) => return Ok(refused(&of(trouble.at(), &trouble, trouble.hint()))),
         };
         match disks::plan(&config, &facts) {
             Ok(steps) => {

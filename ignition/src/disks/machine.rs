@@ -78,6 +78,14 @@ impl Trouble {
             Self::Io { at, .. } | Self::Table { at, .. } | Self::Program { at, .. } => at,
         }
     }
+
+    /// What to do, if that is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Refused(refused) => Some(&refused.hint),
+            Self::Io { .. } | Self::Table { .. } | Self::Program { .. } => None,
+        }
+    }
 }
 
 pub(crate) fn doing(at: &str, what: impl Into<String>) -> impl FnOnce(io::Error) -> Trouble {

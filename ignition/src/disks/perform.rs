@@ -55,7 +55,7 @@ pub fn apply(
     told: &mut dyn FnMut(&Step),
 ) -> Result<Handover, Trouble> {
     // Nothing is touched where it is known by now that it cannot be had.
-    super::plan(config, &machine.facts(config)?)?;
+    programs::are_there(&super::plan(config, &machine.facts(config)?)?)?;
     for stage in Stage::ALL {
         let facts = machine.facts(config)?;
         for step in stage.plan(config, &facts)? {

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{machine::Trouble, machine::doing, steps::Program};
+use super::{
+    Refused, Step,
+    machine::{Trouble, doing},
+    steps::Program,
+};
 
 /// Nothing that is run here may take longer: making a file system on the largest disk, or writing
 /// zeros through clevis to the slowest.
@@ -17,6 +21,22 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// How often to look whether it is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const MKE2FS_CONFIG: &str = "/usr/share/pithos/etc/mke2fs.conf";
+
+/// Refuses steps for which this machine has no program.
+pub(crate) fn are_there(steps: &[Step]) -> Result<(), Refused> {
+    for step in steps {
+        let gone = |program: &&Program| !Path::new(program.path).exists();
+        if let Some(program) = step.programs().iter().find(gone) {
+            return Err(Refused::new(
+                step.at(),
+                format!("this image comes without {}, which this needs", program.path),
+                "describe it without, or build an image with the package that has it \
+                 (rootfs/packages/image.list)",
+            ));
+        }
+    }
+    Ok(())
+}
 
 /// Runs a program. What stands for something in its arguments is put in; `more` comes behind.
 pub(crate) fn run(

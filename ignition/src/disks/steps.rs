@@ -1,6 +1,6 @@
 //! What is done to the disks of a machine, as data; and in words.
 
-use std::fmt;
+use std::{fmt, slice};
 
 use uuid::Uuid;
 
@@ -180,6 +180,18 @@ impl Step {
             | Self::MakeVolume { at, .. }
             | Self::OpenVolume { at, .. }
             | Self::MakeFilesystem { at, .. } => at,
+        }
+    }
+
+    /// What is run for it.
+    pub fn programs(&self) -> &[Program] {
+        match self {
+            Self::Table { .. } => &[],
+            Self::MakeVolume { programs, .. } => programs,
+            Self::MakeArray { program, .. }
+            | Self::AssembleArray { program, .. }
+            | Self::OpenVolume { program, .. } => slice::from_ref(program),
+            Self::MakeFilesystem { program, .. } => program.as_slice(),
         }
     }
 }

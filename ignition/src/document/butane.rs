@@ -48,7 +48,7 @@ pub fn read(
     let node = match yaml::parse(text, source) {
         Ok(node) => node,
         Err(error) => {
-            report.error_at("$", error.mark, error.message);
+            report.error_at("$", error.mark, error.message).hint = error.hint.map(str::to_owned);
             return None;
         }
     };

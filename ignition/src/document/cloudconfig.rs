@@ -102,7 +102,7 @@ fn config(text: &str, source: u32, report: &mut Report) -> Option<Node> {
     let node = match yaml::parse(text, source) {
         Ok(node) => node,
         Err(error) => {
-            report.error_at("$", error.mark, error.message);
+            report.error_at("$", error.mark, error.message).hint = error.hint.map(str::to_owned);
             return None;
         }
     };

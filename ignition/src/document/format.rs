@@ -30,7 +30,7 @@ pub enum Unreadable {
         source: std::io::Error,
     },
     /// It would fill the memory.
-    #[error("it has more than {} MiB", MAX_BYTES >> 20)]
+    #[error("more than {} MiB are no document; large files can be fetched: `source`", MAX_BYTES >> 20)]
     TooLarge,
 }
 
@@ -80,10 +80,12 @@ pub(super) fn text_of(
             let source = sources.add(name, text);
             let offset = u32::try_from(valid).unwrap_or(u32::MAX);
             let message = "this is not text: a byte that UTF-8 cannot have";
-            report.error_at("$", Mark { source, offset }, message);
+            report.error_at("$", Mark { source, offset }, message).hint("save it as UTF-8");
             return Err(report);
         }
     };
+    // Some editors begin with a mark that says that this is UTF-8.
+    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     let empty = text.trim().is_empty();
     let is_cloud_config = cloudconfig::is_cloud_config(&text)
         || cloudconfig::is_script(&text)

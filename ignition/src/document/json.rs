@@ -77,6 +77,11 @@ impl Parser<'_> {
 
     fn expected(&self, what: &str) -> NotJson {
         let found = match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
+            Some('\'') => "a single quote: JSON has double quotes only".to_owned(),
+            Some('/') => "'/': JSON has no comments".to_owned(),
+            Some(found @ ('}' | ']')) if self.text[..self.at].trim_end().ends_with(',') => {
+                format!("{found:?}: there is a comma too many before it")
+            }
             Some(found) => format!("{found:?}"),
             None => "the end of the text".to_owned(),
         };

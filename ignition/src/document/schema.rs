@@ -78,6 +78,34 @@ impl Kind {
             Self::List(_) => "a list",
         }
     }
+
+    /// What to say of a value that is something else.
+    pub(super) fn instead_of(self, found: &Value) -> String {
+        format!("expected {}, found {}", self.words(), found.kind())
+    }
+}
+
+/// What to do where another type was expected; `is_yaml` says how the document is written.
+pub(crate) fn hint_for_type(found: &Value, expected: Kind, is_yaml: bool) -> Option<&'static str> {
+    let text = match found {
+        Value::String(text) => Some(text.trim()),
+        _ => None,
+    };
+    match (expected, text) {
+        (Kind::Integer, Some(text)) if text.parse::<f64>().is_ok() => {
+            Some("write it without quotes")
+        }
+        (Kind::Flag, Some("true" | "false")) => Some("write it without quotes"),
+        (Kind::List(_), _) if is_yaml => Some("each entry of a list begins with `- `"),
+        (Kind::List(_), _) => Some("write it in brackets: `[...]`"),
+        (Kind::Map(object), Some(_)) if object.field("source").is_some() && is_yaml => {
+            Some("write `{inline: ...}` for a text, `{source: ...}` for an address")
+        }
+        (Kind::Map(object), Some(_)) if object.field("source").is_some() => {
+            Some("write `{\"source\": ...}`; a text is `data:,` and the text with %XX in it")
+        }
+        _ => None,
+    }
 }
 
 impl Object {

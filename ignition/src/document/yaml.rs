@@ -41,6 +41,8 @@ pub struct NotYaml {
     pub mark: Mark,
     /// What is wrong.
     pub message: String,
+    /// What to do.
+    pub hint: Option<&'static str>,
 }
 
 /// Parses a whole text. One without anything in it is a null.
@@ -63,12 +65,38 @@ pub fn parse(text: &str, source: u32) -> Result<Node, NotYaml> {
             }
             Err(error) => {
                 let offset = error.marker().byte_offset().unwrap_or(loader.behind);
-                return Err(loader.wrong(offset, format!("this is not YAML: {}", error.info())));
+                let wrong = loader.wrong(offset, format!("this is not YAML: {}", error.info()));
+                return Err(NotYaml { hint: advice(&error.info()), ..wrong });
             }
         }
     }
     let nothing = Node { mark: loader.mark(0), value: Value::Null };
     Ok(loader.root.unwrap_or(nothing))
+}
+
+/// What a person can do about what the parser says in the words of YAML's grammar.
+fn advice(info: &str) -> Option<&'static str> {
+    let all: [(&[&str], &str); 6] = [
+        (&["tab"], "indent with spaces: YAML has no tabs there"),
+        (
+            &["mapping values are not allowed", "illegal placement of ':'"],
+            "either the line is indented further than the one above it, or a text with `: ` in it \
+             needs quotes",
+        ),
+        (&["quoted scalar"], "look for a quote that is left open, here or in a line above"),
+        (
+            &["expected '-' indicator", "expected key", "invalid indentation"],
+            "keys of one map begin in the same column, and so do the `-` of one list",
+        ),
+        (&["recursion limit"], "so many maps and lists inside each other are no document"),
+        (
+            &["unexpected eof", "unexpected EOF", "<document start>", "cannot start any token"],
+            "a text that begins with `[`, `{`, `%`, `@` or a quote needs quotes around it, and what \
+             is opened has to be closed",
+        ),
+    ];
+    let found = all.into_iter().find(|(parts, _)| parts.iter().any(|part| info.contains(part)));
+    found.map(|(_, hint)| hint)
 }
 
 struct Loader<'a> {
@@ -120,7 +148,7 @@ impl Loader<'_> {
     }
 
     fn wrong(&self, offset: usize, message: impl Into<String>) -> NotYaml {
-        NotYaml { mark: self.mark(offset), message: message.into() }
+        NotYaml { mark: self.mark(offset), message: message.into(), hint: None }
     }
 
     fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), NotYaml> {

@@ -241,7 +241,7 @@ impl<'a> Fetcher<'a> {
                 });
             };
             let (count, wait_ms) = (tries.count(), wait.as_millis());
-            self.journal.say(&format!(
+            self.journal.delay(&format!(
                 "fetching {shown}, try {count}: {}; again in {wait_ms} ms",
                 chain(why.as_ref())
             ));

@@ -76,6 +76,11 @@ pub fn plan(wanted: &KernelArguments, facts: &Facts) -> Result<Plan, Refused> {
         let at = format!("$.kernelArguments.shouldExist.{index}");
         check(&at, argument)?;
         for word in words(argument) {
+            // Otherwise it would be added and removed in turn, with a reboot each time.
+            if wanted.should_not_exist.iter().any(|argument| words(argument).contains(&word)) {
+                let why = format!("`{word}` shall exist, and it shall not (shouldNotExist)");
+                return Err(Refused::new(at, why).hint("take it out of one of the two lists"));
+            }
             // What is baked in is there for good; what only our addon says has to stay in it.
             if !running.contains(&word) && !next.contains(&word) {
                 next.push(word);

@@ -257,7 +257,7 @@ impl<'m> Maker<'m> {
                         }
                         Ok(()) => {
                             let line = format!("network: {name}: asking by DHCP, message {sent}");
-                            self.journal.say(&line);
+                            self.journal.delay(&line);
                         }
                         Err(error) => card.trouble = Some(format!("sending: {error}")),
                     }

@@ -32,7 +32,7 @@ impl Access for Offline {
 }
 
 /// Holds bytes to it, as a machine whose root is `root` would meet them. `luck` decides what the
-/// machine is like. Whether they were a document.
+/// machine is like.
 pub(crate) fn holds(bytes: &[u8], luck: u64, root: &Root) {
     let mut sources = Sources::default();
     let read = document::read("fuzzed", bytes, &Nowhere, &mut sources);

@@ -88,6 +88,11 @@ impl Dialect {
     }
 }
 
+fn looks_like_cloud_config(text: &str) -> bool {
+    let first = text.lines().next().unwrap_or_default();
+    first.starts_with('#') && first.to_lowercase().replace([' ', '_'], "").contains("cloud-config")
+}
+
 /// The dialect that a document says it is written in; what is wrong is reported.
 pub(super) fn of(node: &Node, text: &str, report: &mut Report) -> Option<Dialect> {
     let root = At::root(node);
@@ -95,7 +100,17 @@ pub(super) fn of(node: &Node, text: &str, report: &mut Report) -> Option<Dialect
     let text_of = |at: &At<'_>| at.node().and_then(|node| yaml::written(node, text));
     let Some(name) = text_of(&variant_at) else {
         let message = "expected a text as the variant: for which system this is written";
-        report.error(&variant_at, message).hint("one of fcos, flatcar, pithos");
+        let hint = match node.map() {
+            _ if looks_like_cloud_config(text) => {
+                "if this is a cloud-config: its first line is `#cloud-config`, without a blank"
+            }
+            Some(_) => "one of fcos, flatcar, pithos",
+            None => {
+                "Ignition begins with `{`, Butane is YAML with `variant: pithos` and `version: 1.0.0`, \
+                 a cloud-config begins with the line `#cloud-config`, a script with `#!`"
+            }
+        };
+        report.error(&variant_at, message).hint(hint);
         return None;
     };
     let Some(variant) = Variant::named(&name) else {
@@ -117,7 +132,10 @@ pub(super) fn of(node: &Node, text: &str, report: &mut Report) -> Option<Dialect
         } else {
             format!("there is no version {declared} of {name} here")
         };
-        report.error(&version_at, message).hint(format!("1.0.0 to {newest} are known"));
+        report.error(&version_at, message).hint(match minors.len() {
+            1 => format!("only {newest} is known"),
+            _ => format!("1.0.0 to {newest} are known"),
+        });
         return None;
     };
     Some(Dialect { variant, version, minor: *minor })

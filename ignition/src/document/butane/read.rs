@@ -6,9 +6,9 @@ use super::{
     table::{DOCUMENT_KIND, keys},
 };
 use crate::document::{
-    node::{Map, Mark, Node, Value},
+    node::{Map, Node, Value},
     report::Report,
-    schema::{Field, Object, nearest},
+    schema::{Field, Kind, Object, hint_for_type, nearest},
     yaml::{self, Found, Words},
 };
 
@@ -36,6 +36,7 @@ impl Words for Dialect {
             report.error_at(path, mark, message).hint(why);
             return;
         }
+        let deeper = one_deeper(key, found);
         let here = found.keys.iter().filter(|(_, field)| Words::has(self, field));
         let message = format!("unused key `{key}`: it is not known here and has no effect");
         let finding = report.warning_at(path, mark, message);
@@ -46,10 +47,26 @@ impl Words for Dialect {
             finding.hint("the version of the whole document, on top, says it");
         } else if let Some(name) = nearest(key, here.map(|(name, _)| name.as_str())) {
             finding.hint(format!("did you mean `{name}`?"));
+        } else if key.starts_with(char::is_whitespace) {
+            finding.hint("it begins with a blank that is not a space: indent with spaces");
+        } else if let Some(name) = deeper {
+            finding.hint(format!("`{name}` has it: indent it further, to be in that"));
         }
     }
 
-    fn mistyped(&self, path: &str, mark: Mark, message: String, report: &mut Report) {
-        report.error_at(path, mark, message);
+    fn mistyped(&self, path: &str, node: &Node, expected: Kind, report: &mut Report) {
+        let message = expected.instead_of(&node.value);
+        let hint = hint_for_type(&node.value, expected, true);
+        report.error_at(path, node.mark, message).hint = hint.map(str::to_owned);
     }
+}
+
+/// The key that holds a map in which an unknown one is known: it was not indented far enough.
+fn one_deeper<'f>(key: &str, found: &Found<'f>) -> Option<&'f str> {
+    let has_it = |(name, field): &&(String, &'static Field)| {
+        let Kind::Map(object) = field.kind else { return false };
+        let between = if found.place.is_empty() { "" } else { "." };
+        keys(&format!("{}{between}{name}", found.place), object).any(|(known, _)| known == key)
+    };
+    found.keys.iter().find(has_it).map(|(name, _)| name.as_str())
 }

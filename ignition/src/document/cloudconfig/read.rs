@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::table::{ROOT, deprecated};
 use crate::document::{
-    node::{Map, Mark, Node, Value},
+    node::{Map, Node, Value},
     report::Report,
     schema::{Field, Kind, Object, nearest},
     yaml::{self, Found, Words},
@@ -57,7 +57,8 @@ impl Words for CloudConfig {
         }
     }
 
-    fn mistyped(&self, path: &str, mark: Mark, message: String, report: &mut Report) {
-        report.warning_at(path, mark, format!("{message}: it has no effect"));
+    fn mistyped(&self, path: &str, node: &Node, expected: Kind, report: &mut Report) {
+        let message = expected.instead_of(&node.value);
+        report.warning_at(path, node.mark, format!("{message}: it has no effect"));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Key, Kind, List, Object, ROOT, Value};
+use super::{Key, Kind, List, Object, ROOT, Value, hint_for_type};
 use crate::document::{
     node::{Entry, Mark, Node},
     report::Report,
@@ -32,10 +32,6 @@ impl Checker<'_> {
         self.path.truncate(length);
     }
 
-    fn error(&mut self, mark: Mark, message: String) {
-        self.report.error_at(&self.path, mark, message);
-    }
-
     fn value(&mut self, node: &mut Node, kind: Kind, alone: bool) {
         match (&mut node.value, kind) {
             (Value::Null, _)
@@ -45,9 +41,10 @@ impl Checker<'_> {
             (Value::Map(_), Kind::Map(object)) => self.map(node, object),
             (Value::List(_), Kind::List(list)) => self.list(node, list, alone),
             (found, expected) => {
-                let expected = expected.words();
-                let message = format!("expected {expected}, found {}", found.kind());
-                self.error(node.mark, message);
+                let message = expected.instead_of(found);
+                let hint = hint_for_type(found, expected, false);
+                let finding = self.report.error_at(&self.path, node.mark, message);
+                finding.hint = hint.map(str::to_owned);
                 // Nothing behind this has to look at it again.
                 node.value = Value::Null;
             }

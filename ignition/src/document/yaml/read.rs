@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::{truth, written};
 use crate::document::{
-    node::{Entry, Map, Mark, Node, Value},
+    node::{Entry, Map, Node, Value},
     report::Report,
     schema::{Field, Kind, Object},
 };
@@ -37,7 +37,7 @@ pub(in crate::document) trait Words {
     fn unknown(&self, found: &Found<'_>, report: &mut Report);
 
     /// Says that a value is not what was expected.
-    fn mistyped(&self, path: &str, mark: Mark, message: String, report: &mut Report);
+    fn mistyped(&self, path: &str, node: &Node, expected: Kind, report: &mut Report);
 }
 
 /// A key that was met.
@@ -100,8 +100,7 @@ impl<W: Words> Reader<'_, W> {
             _ => None,
         };
         if value.is_none() {
-            let message = format!("expected {}, found {}", kind.words(), node.value.kind());
-            self.words.mistyped(&self.path, node.mark, message, self.report);
+            self.words.mistyped(&self.path, node, kind, self.report);
         }
         value.map(|value| Node { mark: node.mark, value })
     }

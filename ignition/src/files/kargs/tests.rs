@@ -45,6 +45,19 @@ fn what_is_missing_goes_into_the_addon_in_order() {
 }
 
 #[test]
+fn what_shall_be_there_and_shall_not_is_refused() {
+    check(
+        &["a", "b"],
+        &["c", "d b"],
+        "q",
+        None,
+        expect![[r#"
+            $.kernelArguments.shouldExist.1: `b` shall exist, and it shall not (shouldNotExist)
+              take it out of one of the two lists"#]],
+    );
+}
+
+#[test]
 fn what_is_not_wanted_leaves_the_addon_and_cannot_leave_the_uki() {
     check(&[], &["b"], "q b", Some("b"), expect![[r#"Restart { addon: "" }"#]]);
     check(&["c"], &["b"], "q b", Some("b c"), expect![[r#"Restart { addon: "c" }"#]]);
