@@ -53,6 +53,10 @@ pub(crate) fn arguments(spec: &Spec, around: &Surroundings) -> Vec<OsString> {
             format!("type=11,value=io.systemd.credential.binary:{}={value}", quoted(name)),
         );
     }
+    if let Some(more) = &spec.kernel_arguments {
+        let value = format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={}", quoted(more));
+        words.option("-smbios", value);
+    }
     words.0.extend(spec.extra.iter().cloned());
     words.0
 }
@@ -336,6 +340,7 @@ mod tests {
         let spec = spec()
             .credential("network.network.50-cluster", "[Match]\nName=a,b\n")
             .plugged_into("52:54:00:77:00:01", "/tmp/a,b/port0.sock".into())
+            .kernel_arguments("quiet ip=a,b")
             .argument("-trace")
             .argument("x");
         let words = ["-smbios", "-netdev", "-device", "-trace"];
@@ -351,6 +356,7 @@ mod tests {
             -device virtio-net-pci,netdev=cable0,mac=52:54:00:77:00:01,romfile=
             -device virtio-rng-pci
             -smbios type=11,value=io.systemd.credential.binary:network.network.50-cluster=W01hdGNoXQpOYW1lPWEsYgo=
+            -smbios type=11,value=io.systemd.stub.kernel-cmdline-extra=quiet ip=a,,b
             -trace x
         "#]],
         );

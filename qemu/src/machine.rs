@@ -355,6 +355,12 @@ impl Machine {
         self.control(|qmp| qmp.execute(command, arguments))
     }
 
+    /// What was held back for a [`Spec::deaf`] machine arrives, and all that comes then.
+    pub fn let_through(&self) -> Result<(), Error> {
+        let off = json!({"path": "/objects/deaf", "property": "status", "value": "off"});
+        self.control(|qmp| qmp.execute("qom-set", off)).map(|_| ())
+    }
+
     /// Presses the power button once.
     pub fn press_power(&self) -> Result<(), Error> {
         self.control(|qmp| qmp.execute("system_powerdown", json!({}))).map(|_| ())

@@ -91,6 +91,7 @@ pub struct Spec {
     pub(crate) offline: bool,
     pub(crate) nics: Vec<Nic>,
     pub(crate) credentials: BTreeMap<String, String>,
+    pub(crate) kernel_arguments: Option<String>,
     pub(crate) extra: Vec<OsString>,
     /// Leave the disk in the folder when the machine is gone, and start from it again.
     pub(crate) keep: bool,
@@ -120,6 +121,7 @@ impl Spec {
             offline: false,
             nics: Vec::new(),
             credentials: BTreeMap::new(),
+            kernel_arguments: None,
             extra: Vec::new(),
             keep: false,
             rests_in: None,
@@ -192,6 +194,22 @@ impl Spec {
     pub fn credential(mut self, name: &str, value: &str) -> Self {
         self.credentials.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// More words on the kernel's command line, in place of those that were given before: the stub of
+    /// the UKI takes them from the firmware's tables.
+    pub fn kernel_arguments(mut self, words: &str) -> Self {
+        self.kernel_arguments = Some(words.to_owned());
+        self
+    }
+
+    /// What the host sends over the user network is held back, until
+    /// [`Machine::let_through`](crate::Machine::let_through): DHCP is not answered, nothing is.
+    pub fn deaf(self) -> Self {
+        self.argument("-object").argument(
+            // In microseconds, and longer than any test.
+            "filter-buffer,id=deaf,netdev=outside,queue=tx,interval=3600000000",
+        )
     }
 
     /// The document that the machine becomes on its first boot, by QEMU's fw_cfg.

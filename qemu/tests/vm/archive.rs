@@ -81,7 +81,7 @@ fn tar(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     archive
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,5 +1,9 @@
 //! First boots by a document: the machine becomes what it says, or says exactly why not.
 
+mod again;
+mod guide;
+mod network;
+
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
@@ -21,6 +25,9 @@ use crate::{
 /// Where the host is, as a machine on QEMU's own network sees it.
 const HOST: &str = "10.0.2.2";
 
+/// How long the rest of a report may take, once it has begun.
+const SOON: Duration = Duration::from_secs(30);
+
 /// A folder for what a test makes, removed with it.
 fn folder() -> Result<tempfile::TempDir> {
     tempfile::tempdir().context("a folder")
@@ -39,7 +46,8 @@ fn disk(folder: &Path, name: &str, bytes: u64) -> Result<PathBuf> {
 }
 
 /// A server on loopback that says 500 a few times before it answers. Gives its port.
-fn server(mut refusals: u32, body: &'static str) -> Result<u16> {
+fn server(mut refusals: u32, body: impl Into<String>) -> Result<u16> {
+    let body = body.into();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     thread::spawn(move || {
@@ -47,7 +55,7 @@ fn server(mut refusals: u32, body: &'static str) -> Result<u16> {
             let mut lines = BufReader::new(&stream).lines();
             while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
             let status = if refusals > 0 { "500 Not Yet" } else { "200 OK" };
-            let body = if refusals > 0 { "" } else { body };
+            let body = if refusals > 0 { "" } else { &body };
             refusals = refusals.saturating_sub(1);
             let length = body.len();
             let _ = write!(
@@ -151,13 +159,9 @@ fn a_machine_becomes_what_its_document_says() -> Result<()> {
     let port = server(4, CHILD)?;
     let text = DOCUMENT.replace("HOST", HOST).replace("PORT", &port.to_string());
     let document = write(folder.path(), "machine.bu", &text)?;
-    let spare = |spec: Spec, name: &str, mib: u64| -> Result<Spec> {
-        Ok(spec.spare_disk(name, &disk(folder.path(), name, mib << 20)?))
-    };
     // Not offline: the host is on its network.
     let spec = Spec::named("test-provision")?.document(&document);
-    let spec = spare(spare(spare(spec, "data", 2048)?, "left", 256)?, "right", 256)?;
-    let machine = spec.start()?;
+    let machine = with_disks(spec, &folder)?.start()?;
     machine.wait_ready()?;
     let all = laws_of![
         users_and_groups_are_there,
@@ -171,6 +175,8 @@ fn a_machine_becomes_what_its_document_says() -> Result<()> {
     ];
     let first = laws(&machine, all);
     let before = state(&machine)?;
+    let tree = tree(&machine)?;
+    let json = machine.ssh_within("ignition convert -", text.as_bytes(), SOON)?.text()?;
     machine.ask("echo kept | sudo tee /var/lib/secret/kept /var/lib/mirror/kept /etc/hostname")?;
     machine.reboot()?;
     let second = laws(
@@ -196,7 +202,61 @@ fn a_machine_becomes_what_its_document_says() -> Result<()> {
         ],
     );
     machine.power_off()?;
-    first.and(second)
+    first.and(second).and_then(|()| is_the_same_as_json(&json, &tree))
+}
+
+/// Gives the document to another machine as Ignition JSON, as `ignition convert` writes it.
+fn is_the_same_as_json(json: &str, expected: &[String]) -> Result<()> {
+    ensure!(json.starts_with('{') && !json.contains("variant"), "{json}");
+    let folder = folder()?;
+    let document = write(folder.path(), "machine.ign", json)?;
+    let machine = with_disks(Spec::named("test-provision-json")?.document(&document), &folder)?;
+    let machine = machine.start()?;
+    machine.wait_ready()?;
+    let tree = tree(&machine)?;
+    let differs = |line: &&String| !tree.contains(line) || !expected.contains(line);
+    let all: Vec<&String> = expected.iter().chain(&tree).filter(differs).collect();
+    ensure!(all.is_empty(), "only one of the two machines has: {all:#?}");
+    laws(
+        &machine,
+        laws_of![
+            partitions_and_file_systems_are_mounted,
+            the_array_is_whole,
+            the_volume_is_encrypted_and_open,
+            no_unit_failed,
+        ],
+    )?;
+    machine.power_off()?;
+    Ok(())
+}
+
+/// The disks that [`DOCUMENT`] is about.
+fn with_disks(spec: Spec, folder: &tempfile::TempDir) -> Result<Spec> {
+    let spare = |spec: Spec, name: &str, mib: u64| -> Result<Spec> {
+        Ok(spec.spare_disk(name, &disk(folder.path(), name, mib << 20)?))
+    };
+    spare(spare(spare(spec, "data", 2048)?, "left", 256)?, "right", 256)
+}
+
+/// All that is on root and in what is mounted there, but what each machine has for itself.
+fn tree(machine: &Machine) -> Result<Vec<String>> {
+    let own = [
+        "/etc/machine-id",
+        "/etc/ssh/ssh_host_*",
+        "/etc/.ignition-result.json",
+        "/etc/crypttab",
+        "/etc/luks/secret",
+        "/etc/.updated",
+    ];
+    let own: Vec<String> = own.iter().map(|path| format!("! -path '{path}'")).collect();
+    let own = own.join(" ");
+    let places = "/etc /opt /home /root /var/lib/one /var/lib/two /var/lib/mirror /var/lib/secret";
+    let said = machine.ask(&format!(
+        "sudo find {places} {own} -printf '%p %y %m %u %g %l\\n' && \
+         sudo find {places} {own} -type f -exec sha256sum {{}} + && \
+         sudo sed 's/UUID=[^ ]*/UUID/' /etc/crypttab && lsblk -o NAME,SIZE,TYPE,FSTYPE,PARTLABEL"
+    ))?;
+    Ok(said.lines().map(str::to_owned).collect())
 }
 
 /// What only a first boot may write.
@@ -288,6 +348,19 @@ fn no_unit_failed(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
+/// Checks what a machine with a [`Disk::Copy`] left for programs on its EFI system partition.
+fn is_in_the_report(machine: &Machine, parts: &[&str]) -> Result<()> {
+    let raw = machine.folder().join("disk.raw");
+    let esp = partition::table(&raw)?.into_iter().find(|entry| entry.label == "esp");
+    let esp = esp.context("no ESP")?;
+    let bytes = partition::read(&raw, esp.start, usize::try_from(esp.bytes)?)?;
+    for part in parts {
+        let found = bytes.windows(part.len()).any(|window| window == part.as_bytes());
+        ensure!(found, "{part} is not in the report on the ESP");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_document_with_an_error_stops_the_boot_and_says_where() -> Result<()> {
     let _seat = harness::seats(1);
@@ -303,15 +376,10 @@ fn a_document_with_an_error_stops_the_boot_and_says_where() -> Result<()> {
     machine.wait_for("PithOS could not start", machine.patience())?;
     machine.wait_for(":14:13, $.storage.files.9.path", Duration::from_secs(10))?;
     machine.wait_for("Stopped", Duration::from_secs(10))?;
-    // The same for programs, on the EFI system partition.
-    let raw = machine.folder().join("disk.raw");
-    let esp = partition::table(&raw)?.into_iter().find(|entry| entry.label == "esp");
-    let esp = esp.context("no ESP")?;
-    let bytes = partition::read(&raw, esp.start, usize::try_from(esp.bytes)?)?;
-    for part in [r#""stage": "fetch""#, r#""line": 14"#, r#""path": "$.storage.files.9.path""#] {
-        let found = bytes.windows(part.len()).any(|window| window == part.as_bytes());
-        ensure!(found, "{part} is not in the report on the ESP");
-    }
+    is_in_the_report(
+        &machine,
+        &[r#""stage": "fetch""#, r#""line": 14"#, r#""path": "$.storage.files.9.path""#],
+    )?;
     // Nothing of it counts: with the error mended, it is a first boot like any other.
     write(folder.path(), "wrong.bu", &text.replace(" etc/", " /etc/"))?;
     let machine = machine.pull_plug().start()?;
