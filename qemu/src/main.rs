@@ -38,6 +38,8 @@ enum Command {
     Boot(cli::boot::Boot),
     Cluster(cli::cluster::Command),
     Bench(cli::bench::Bench),
+    #[command(hide = true)]
+    Measure(cli::bench::Measure),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Boot(boot) => boot.run(),
         Command::Cluster(cluster) => cluster.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Measure(measure) => measure.run(),
     });
     match done {
         _ if interrupt::asked() => ExitCode::from(130),

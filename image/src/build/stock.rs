@@ -1,7 +1,7 @@
 //! The image that benchmarks compare ours with: what mkosi makes by itself of the same packages
 //! and the same kernel, with its own default initrd.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -33,7 +33,10 @@ const OPTIONS: [&str; 16] = [
     "console=tty0 console=ttyS0,115200n8 panic=30 loglevel=4",
 ];
 
-/// Makes `build/stock`: `stock.raw`, and the initrd and kernel of it beside.
+/// Debian's own program for first-boot documents: measured beside ours, and in no image.
+const IGNITION: &str = "ignition";
+
+/// Makes `build/stock`: `stock.raw`, the initrd and kernel of it beside, and `ignition.deb`.
 pub fn stock(places: &Places, network: &Network, order: &Order, progress: &Progress) -> Result<()> {
     if !root::is_root() {
         return root::again(places, &[], progress);
@@ -75,8 +78,15 @@ fn make(places: &Places, network: &Network, order: &Order, progress: &Progress) 
 
     let folder = places.build.join("stock");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    for end in ["raw", "initrd", "vmlinuz"] {
-        let (from, to) = (done.file(&format!("disk.{end}")), folder.join(format!("stock.{end}")));
+    let mut results: Vec<(PathBuf, PathBuf)> = ["raw", "initrd", "vmlinuz"]
+        .map(|end| (done.file(&format!("disk.{end}")), folder.join(format!("stock.{end}"))))
+        .into();
+    let theirs = packages.stock.iter().find(|package| package.name == IGNITION);
+    let theirs = theirs.with_context(|| format!("`{IGNITION}` is not in stock.list"))?;
+    let deb = done.file("ignition.deb");
+    fs::copy(archive.path(theirs), &deb).with_context(|| format!("copying {}", deb.display()))?;
+    results.push((deb, folder.join("ignition.deb")));
+    for (from, to) in results {
         remove(&to)?;
         fs::hard_link(&from, &to).with_context(|| format!("linking {}", to.display()))?;
         fs::set_permissions(&to, fs::Permissions::from_mode(0o444))

@@ -2,6 +2,10 @@
 //!
 //! The build is measured from outside, as the program that `./pith image` starts.
 
+mod documents;
+
+pub(crate) use documents::Measure;
+
 use std::{
     fmt::Write,
     fs,
@@ -41,6 +45,7 @@ impl Bench {
         }
         if !self.no_boots {
             text.push_str(&boots(&artifacts)?);
+            text.push_str(&documents::documents(&artifacts)?);
         }
         fs::write(&self.output, text)
             .with_context(|| format!("writing {}", self.output.display()))?;
