@@ -115,9 +115,11 @@ fn address(text: &str) -> Result<String, Error> {
     }
 }
 
-/// A mirror of Debian has its security archive beside it, if it has it.
+/// A mirror of Debian has its security archive beside it, if it has it; below it, where it is all
+/// that its host has.
 fn sibling(debian: &str) -> String {
-    let parent = debian.rsplit_once('/').map_or(debian, |(parent, _)| parent);
+    let parent = debian.rsplit_once('/').map(|(parent, _)| parent);
+    let parent = parent.filter(|parent| !parent.ends_with(":/")).unwrap_or(debian);
     format!("{parent}/debian-security")
 }
 
@@ -249,6 +251,19 @@ mod tests {
             url="http://s.example/debian-security","#;
         let found = some("http://m.example/debian", "http://s.example/debian-security");
         assert_eq!(from_mkosi(source), found);
+    }
+
+    #[test]
+    fn the_security_archive_is_beside_that_of_debian_on_the_same_host() {
+        let pairs = [
+            ("http://m.example/debian", "http://m.example/debian-security"),
+            ("https://m.example/mirrors/debian", "https://m.example/mirrors/debian-security"),
+            ("http://m.example:8080", "http://m.example:8080/debian-security"),
+            ("file:/srv/debian", "file:/srv/debian-security"),
+        ];
+        for (debian, security) in pairs {
+            assert_eq!(sibling(debian), security);
+        }
     }
 
     #[test]
