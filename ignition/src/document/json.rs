@@ -313,7 +313,9 @@ mod tests {
     fn what_is_not_json_is_said_with_its_place() {
         let end = "expected a value, found the end of the text".to_owned();
         assert_eq!(error(""), (0, end));
-        assert_eq!(error("{\"a\":1,}"), (7, "expected a key in double quotes, found '}'".into()));
+        let said =
+            "expected a key in double quotes, found '}': there is a comma too many before it";
+        assert_eq!(error("{\"a\":1,}"), (7, said.into()));
         assert_eq!(error("[1 2]"), (3, "expected `,` or `]`, found '2'".into()));
         assert_eq!(
             error("\"a"),

@@ -164,6 +164,7 @@ fn a_value_of_another_type_is_an_error_in_the_yaml() {
               at a.bu:4:10, $.storage.files
                 4 |   files: {path: /a}
                   |          ^
+              each entry of a list begins with `- `
             error: expected a text, found a list
               at a.bu:6:13, $.storage.links.0.path
                 6 |     - path: [1]

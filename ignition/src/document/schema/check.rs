@@ -243,10 +243,12 @@ mod tests {
                   at a.ign:1:44, $.storage.files.0.mode
                     1 | {"storage": {"files": [{"path": 1, "mode": "0644", "append": {}}, 3]}}
                       |                                            ^
+                  write it without quotes
                 error: expected a list, found a map
                   at a.ign:1:63, $.storage.files.0.append
                     1 | torage": {"files": [{"path": 1, "mode": "0644", "append": {}}, 3]}}
                       |                                                            ^
+                  write it in brackets: `[...]`
                 error: expected a map, found a whole number
                   at a.ign:1:67, $.storage.files.1
                     1 | ge": {"files": [{"path": 1, "mode": "0644", "append": {}}, 3]}}
