@@ -247,6 +247,7 @@ fn tree(machine: &Machine) -> Result<Vec<String>> {
         "/etc/crypttab",
         "/etc/luks/secret",
         "/etc/.updated",
+        "/home/core/.ssh/authorized_keys",
     ];
     let own: Vec<String> = own.iter().map(|path| format!("! -path '{path}'")).collect();
     let own = own.join(" ");

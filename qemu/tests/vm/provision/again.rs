@@ -118,7 +118,7 @@ fn arguments_are_there_after_one_restart(machine: &Machine, expected: usize) -> 
 fn holds(machine: &Machine) -> Result<String> {
     let mounted = machine.ask(
         "findmnt -no FSTYPE /var/lib/tree; findmnt -no FSTYPE /var/lib/exchange; \
-         swapon --noheadings --show=TYPE",
+         /usr/sbin/swapon --noheadings --show=TYPE",
     )?;
     ensure!(mounted == "btrfs\nvfat\npartition", "{mounted}");
     Ok(machine.ask(

@@ -89,7 +89,7 @@ fn the_data_disk_is_mounted_and_swapped_to(machine: &Machine) -> Result<()> {
     let (db, files) = (kind("/var/lib/db")?, kind("/var/lib/files")?);
     ensure!(db.starts_with("xfs"), "{db}");
     ensure!(files.starts_with("ext4") && files.contains("noatime"), "{files}");
-    let swap = machine.ask("swapon --noheadings --show=NAME,SIZE")?;
+    let swap = machine.ask("/usr/sbin/swapon --noheadings --show=NAME,SIZE")?;
     ensure!(swap.contains("256M"), "{swap}");
     ensure!(machine.ask("stat -c '%U %G %a' /var/lib/db/main")? == "db db 700");
     Ok(())
