@@ -91,7 +91,7 @@ fn the_data_disk_is_mounted_and_swapped_to(machine: &Machine) -> Result<()> {
     ensure!(files.starts_with("ext4") && files.contains("noatime"), "{files}");
     let swap = machine.ask("/usr/sbin/swapon --noheadings --show=NAME,SIZE")?;
     ensure!(swap.contains("256M"), "{swap}");
-    ensure!(machine.ask("stat -c '%U %G %a' /var/lib/db/main")? == "db db 700");
+    ensure!(machine.ask("sudo stat -c '%U %G %a' /var/lib/db/main")? == "db db 700");
     Ok(())
 }
 
