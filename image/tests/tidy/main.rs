@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("payload", &["layout"]),
     ("tuf-conformance", &["payload", "http-client"]),
     ("image", &["layout"]),
+    ("publisher", &["image", "payload", "layout"]),
     ("qemu", &[]),
 ];
 

@@ -1,0 +1,306 @@
+//! From nothing to a fleet: the program, on small images, and what a machine then reads.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use image::manifest::{Blob, Disk, FORMAT, Manifest, Uki, Usr};
+use layout::{Version, verity::Superblock};
+use payload::Digest;
+use serde_json::Value;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A workplace with keys and a repository.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(TempDir::new().unwrap());
+        for key in ["root-1", "root-2", "targets", "online", "rebuilder"] {
+            place.good(&["keys", "new", key]);
+        }
+        place
+    }
+
+    /// And with a repository.
+    fn begun() -> Self {
+        let place = Self::new();
+        place.good(&[
+            "init",
+            "repo",
+            "--root",
+            "root-1",
+            "--targets",
+            "targets",
+            "--snapshot",
+            "online",
+            "--timestamp",
+            "online",
+        ]);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_update-publish"));
+        command.args(words).current_dir(self.0.path()).output().unwrap()
+    }
+
+    /// Runs it, and expects success.
+    fn good(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it with the keys of targets and online roles.
+    fn publish(&self, words: &[&str]) -> String {
+        self.good(&[words, &["--key", "targets", "--key", "online"]].concat())
+    }
+
+    /// Runs it, and expects that it refuses.
+    fn bad(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Makes the image of a version whose `/usr` says `usr` in one of its blocks.
+    fn image(&self, version: &str, usr: &str) {
+        let folder = self.path(version);
+        fs::create_dir(&folder).unwrap();
+        let version: Version = version.parse().unwrap();
+        let mut data: Vec<u8> =
+            (0..1200u32).flat_map(|block| block.to_le_bytes().repeat(1024)).collect();
+        data[8192..8192 + usr.len()].copy_from_slice(usr.as_bytes());
+        let superblock = Superblock {
+            uuid: Uuid::from_u128(1),
+            data_blocks: data.len() as u64 / 4096,
+            salt: vec![7; 32],
+        };
+        let (hasher, mut hashes) = (superblock.hasher(), Vec::new());
+        hasher.hash(&data, &mut hashes);
+        let root_hash = hasher.tree(hashes).unwrap().root_hash;
+        let uki = format!("a kernel with usrhash={root_hash}").into_bytes();
+        let sha256 = Digest::of(&uki).to_string();
+        let manifest = Manifest {
+            format: FORMAT,
+            id: "pithos".into(),
+            version: version.to_string(),
+            build_id: "0123abc".into(),
+            architecture: "x86_64".into(),
+            flavor: "cloud".into(),
+            epoch: 1_795_253_400,
+            as_locked: true,
+            differences: vec![],
+            usr: Usr {
+                root_hash: root_hash.to_string(),
+                size_bytes: data.len() as u64,
+                verity_size_bytes: superblock.size_bytes(),
+                salt: hex::encode([7; 32]),
+                uuid: Uuid::from_u128(2),
+            },
+            uki: Uki {
+                file: version.uki_name(Some(3)),
+                size_bytes: uki.len() as u64,
+                sha256: sha256.clone(),
+                cmdline: String::new(),
+                kernel: "6.12".into(),
+                sections: vec![],
+            },
+            initramfs: Blob { size_bytes: 0, sha256 },
+            disk: Disk { guid: Uuid::from_u128(3), size_bytes: 0, partitions: vec![] },
+            artifacts: vec![],
+            packages: vec![],
+            tools: vec![],
+            programs: vec![],
+        };
+        manifest.write(&folder.join("manifest.json")).unwrap();
+        fs::write(folder.join(version.artifact("usr.erofs")), data).unwrap();
+        fs::write(folder.join(version.artifact("usr.verity")), superblock.to_block()).unwrap();
+        fs::write(folder.join(version.artifact("efi")), uki).unwrap();
+    }
+
+    fn status(&self) -> String {
+        let text = self.good(&["status", "repo"]);
+        text.lines().filter(|line| !line.contains("until 20")).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[test]
+fn a_second_release_costs_a_machine_far_less_and_everything_is_in_order() {
+    let place = Place::begun();
+    place.image("1.0", "one");
+    place.image("1.1", "two");
+    place.publish(&["add", "repo", "1.0", "--channel", "alpha"]);
+    let said = place.publish(&["add", "repo", "1.1", "--channel", "alpha", "--json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let cost = |index: usize| said["costs"][index]["fetch_bytes"].as_u64().unwrap();
+    assert_eq!(said["costs"][1]["from"], "1.0");
+    assert!(cost(1) * 5 < cost(0), "{said}");
+    let checked = place.good(&["check", "repo"]);
+    assert!(checked.starts_with("root 1, channels alpha, 2 releases, "), "{checked}");
+}
+
+#[test]
+fn a_release_goes_its_way_through_channels_waves_and_trouble() {
+    let place = Place::begun();
+    place.image("1.0", "one");
+    place.publish(&["add", "repo", "1.0", "--channel", "alpha"]);
+    let first = "2026-12-01T08:00:00Z";
+    place.publish(&[
+        "promote",
+        "repo",
+        "1.0",
+        "--from",
+        "alpha",
+        "--to",
+        "stable",
+        "--usual-from",
+        first,
+    ]);
+    place.publish(&["pause", "repo", "alpha", "1.0", "--reason", "disks fill up"]);
+    place.publish(&["barrier", "repo", "stable", "1.0"]);
+    place.publish(&["dead-end", "repo", "stable", "0.9", "--reason", "install anew"]);
+    expect_test::expect![[r"
+        alpha:
+          1.0 (cloud-x86_64): paused: disks fill up
+        stable:
+          1.0 (cloud-x86_64, barrier): open in waves from 2026-12-01T08:00:00Z to 2026-12-14T13:00:00Z"]]
+    .assert_eq(&place.status());
+    place.publish(&["resume", "repo", "alpha", "1.0"]);
+    place.publish(&["withdraw", "repo", "stable", "1.0", "--reason", "eats disks"]);
+    expect_test::expect![[r"
+        alpha:
+          1.0 (cloud-x86_64): open to all
+        stable:
+          1.0 (cloud-x86_64, barrier): withdrawn: eats disks"]]
+    .assert_eq(&place.status());
+    place.good(&["check", "repo"]);
+}
+
+#[test]
+fn a_root_of_two_keys_waits_for_the_second_wherever_that_is() {
+    let place = Place::begun();
+    let timestamp = place.path("repo/metadata/timestamp.json");
+    let before = fs::read(&timestamp).unwrap();
+    let words = [
+        "rotate",
+        "repo",
+        "--add",
+        "root=root-2.pub",
+        "--threshold",
+        "root=2",
+        "--key",
+        "root-1",
+        "--key",
+        "online",
+    ];
+    let waiting = place.run(&words);
+    assert_eq!(waiting.status.code(), Some(2));
+    let said = String::from_utf8(waiting.stdout).unwrap();
+    assert!(said.starts_with("staged/root.json has 1 of 2 signatures and is staged."), "{said}");
+    // Nothing that a machine reads has changed.
+    assert_eq!(fs::read(&timestamp).unwrap(), before);
+    assert!(!place.path("repo/metadata/2.root.json").exists());
+    fs::copy(place.path("repo/staged/root.json"), place.path("stick.json")).unwrap();
+    place.good(&["sign", "stick.json", "--key", "root-2"]);
+    place.good(&["add-signature", "repo", "stick.json", "--key", "online"]);
+    assert!(place.good(&["check", "repo"]).starts_with("root 2, "));
+    assert!(!place.path("repo/staged/root.json").exists());
+}
+
+#[test]
+fn a_replaced_key_signs_no_more_and_its_files_are_signed_anew() {
+    let place = Place::begun();
+    place.good(&["keys", "new", "online-2"]);
+    place.good(&[
+        "rotate",
+        "repo",
+        "--add",
+        "timestamp=online-2",
+        "--remove",
+        "timestamp=online.pub",
+        "--add",
+        "targets=root-2",
+        "--remove",
+        "targets=targets",
+        "--key",
+        "root-1",
+        "--key",
+        "root-2",
+        "--key",
+        "online",
+        "--key",
+        "online-2",
+    ]);
+    place.good(&["check", "repo"]);
+    let said = place.bad(&["refresh", "repo", "--key", "online"]);
+    assert!(said.contains("the timestamp needs 1 signatures, and 0 of the keys given"), "{said}");
+    place.good(&["refresh", "repo", "--key", "online-2"]);
+    let said = place.bad(&["rotate", "repo", "--threshold", "root=2", "--key", "root-1"]);
+    assert!(said.contains("root would have 1 keys and need 2 signatures"), "{said}");
+}
+
+#[test]
+fn what_a_rebuilder_signed_gets_into_the_channel() {
+    let place = Place::begun();
+    place.image("1.0", "one");
+    let demand = ["--rebuilder", "rebuilder.pub", "--rebuilders", "1"];
+    place.publish(&[&["add", "repo", "1.0", "--channel", "alpha"], &demand[..]].concat());
+    let signed = place.good(&["countersign", "1.0", "--key", "rebuilder"]);
+    fs::write(place.path("signed.json"), signed).unwrap();
+    place.publish(&["add-countersignature", "repo", "alpha", "1.0", "signed.json"]);
+    let status: Value = serde_json::from_str(&place.good(&["status", "repo", "--json"])).unwrap();
+    let entry = &status["channels"][0]["releases"][0];
+    assert_eq!(entry["countersignatures"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_what_to_do() {
+    let place = Place::new();
+    let said = |words: &[&str]| place.bad(words);
+    assert_eq!(
+        said(&["status", "repo"]),
+        "update-publish: repo is no repository: expected metadata/1.root.json in it. \
+         `update-publish init` makes one\n"
+    );
+    assert!(said(&["keys", "new", "online"]).contains("File exists"));
+    assert!(said(&["sign", "online", "--key", "online"]).contains("online is not metadata"));
+    assert!(
+        said(&["keys", "show", "nothing"])
+            .starts_with("update-publish: reading the key nothing: No such file or directory")
+    );
+    let place = Place::begun();
+    place.image("1.0", "one");
+    let erofs = place.path("1.0/pithos-1.0.usr.erofs");
+    let mut bytes = fs::read(&erofs).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&erofs, bytes).unwrap();
+    let said = place.bad(&["add", "repo", "1.0", "--channel", "alpha"]);
+    assert!(said.contains("1.0: /usr is not what the manifest says"), "{said}");
+    let said = place.bad(&["pause", "repo", "alpha", "1.0", "--reason", "x"]);
+    assert!(said.contains("1.0 is not in the channel alpha"), "{said}");
+}
+
+#[test]
+fn a_damaged_repository_is_noticed() {
+    let place = Place::begun();
+    place.image("1.0", "one");
+    place.publish(&["add", "repo", "1.0", "--channel", "alpha"]);
+    let object = first_file(&place.path("repo/objects"));
+    fs::write(&object, b"other").unwrap();
+    assert!(place.bad(&["check", "repo"]).contains("is not what was signed"));
+}
+
+fn first_file(folder: &Path) -> PathBuf {
+    let path = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    if path.is_dir() { first_file(&path) } else { path }
+}
