@@ -165,6 +165,12 @@ impl<'a> Fetcher<'a> {
         self.fetched_bytes.get()
     }
 
+    /// Asks another mirror first from now on. Returns how many there are.
+    pub fn turn(&self) -> usize {
+        self.good.set((self.good.get() + 1) % self.mirrors.len());
+        self.mirrors.len()
+    }
+
     /// Gets a file that `check` finds good. None: no mirror has one, if that is an answer.
     pub fn get(
         &self,

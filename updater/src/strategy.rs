@@ -12,6 +12,7 @@
 //! way is looked at again once the lock is had, and the lock goes back if something is. After the
 //! reboot it goes back when the new version is proven, not before.
 
+pub mod lock;
 pub mod window;
 
 use std::{fmt, str::FromStr, time::Duration};
