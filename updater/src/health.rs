@@ -12,7 +12,6 @@
 //! nothing to fall back to is never rebooted: it says what is wrong and why it stays.
 
 mod checks;
-mod command;
 pub(crate) mod perform;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use crate::slots::Trial;
 
 pub use checks::{Check, Folders, choose};
-pub use command::command;
 pub use perform::{Error, Options, failing, run};
 
 /// What checks say, by name.
