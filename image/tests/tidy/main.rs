@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("layout", &[]),
     ("block", &[]),
     ("http-client", &[]),
+    ("kv", &[]),
     ("initramfs", &["layout", "block"]),
     ("ignition", &["layout", "block", "http-client"]),
     ("updater", &["payload", "layout", "block", "http-client"]),
@@ -28,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const BANNED: &[(&str, &[&str])] = &[
     ("initramfs", &["tokio", "rustls", "openssl", "reqwest", "regex"]),
     ("ignition", &["tokio", "openssl", "reqwest", "regex"]),
+    ("kv", &["openssl", "reqwest", "regex"]),
     ("layout", &["nix"]),
     ("payload", &["nix", "tokio", "rustls", "reqwest"]),
 ];
