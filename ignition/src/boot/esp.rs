@@ -30,7 +30,8 @@ impl Esp {
         fs::create_dir_all(&at)?;
         drivers::load("vfat");
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-        let options = Some("umask=0077,shortname=winnt");
+        // Our names are ASCII: the table of names that the kernel has built in will do.
+        let options = Some("umask=0077,shortname=winnt,iocharset=default");
         mount(Some(&device), &at, Some("vfat"), flags, options)
             .map_err(|errno| io::Error::other(format!("mounting {}: {errno}", device.display())))?;
         Ok(Self { at })
