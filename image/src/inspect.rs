@@ -140,8 +140,9 @@ pub fn inspect(path: &Path) -> Result<Report> {
     })
 }
 
-fn open_esp<'a>(disk: &'a File, table: &Table, esp: &Entry) -> Result<Fat<'a>, String> {
-    inside(table, esp)?;
+/// The file system of the ESP, where all of that is in the file.
+pub(crate) fn open_esp<'a>(disk: &'a File, table: &Table, esp: &Entry) -> Result<Fat<'a>, String> {
+    inside(table, esp).map_err(|why| format!("partition {}: {why}", esp.number))?;
     Fat::open(disk, esp.start_bytes, esp.size_bytes).map_err(|error| error.to_string())
 }
 
@@ -149,7 +150,10 @@ fn open_esp<'a>(disk: &'a File, table: &Table, esp: &Entry) -> Result<Fat<'a>, S
 pub(crate) fn inside(table: &Table, entry: &Entry) -> Result<(), String> {
     let end = entry.start_bytes + entry.size_bytes;
     if end > table.size_bytes {
-        return Err(format!("it ends at byte {end}, and the file at byte {}", table.size_bytes));
+        return Err(format!(
+            "it ends at byte {end}, and the file at byte {}: get the file again",
+            table.size_bytes
+        ));
     }
     Ok(())
 }
@@ -241,8 +245,8 @@ mod tests {
         let said = problems(|disk| disk.set_len(262 * MIB).unwrap());
         expect![[r#"
             the file is cut short: its partition table is for a disk of 293601280 bytes, and it has 274726912; get it again
-            slot A: /usr cannot be read: it ends at byte 277872640, and the file at byte 274726912
-            slot A: the hash tree cannot be read: it ends at byte 278921216, and the file at byte 274726912"#]].assert_eq(&said.join("\n"));
+            slot A: /usr cannot be read: it ends at byte 277872640, and the file at byte 274726912: get the file again
+            slot A: the hash tree cannot be read: it ends at byte 278921216, and the file at byte 274726912: get the file again"#]].assert_eq(&said.join("\n"));
     }
 
     #[test]

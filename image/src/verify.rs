@@ -392,9 +392,22 @@ mod tests {
                 FAILED  partition 3 (pithos_0.1.0_verity): sha256: it ends at byte 277872640, expected 278921216 bytes
                 FAILED  partition 4 (_empty): sha256: it ends at byte 277872640, expected 283115520 bytes
                 FAILED  partition 5 (_empty): sha256: it ends at byte 277872640, expected 284164096 bytes
-                FAILED  /usr: superblock of the hash tree: it ends at byte 278921216, and the file at byte 277872640
+                FAILED  /usr: superblock of the hash tree: it ends at byte 278921216, and the file at byte 277872640: get the file again
                 FAILED  file pithos-0.1.0.raw: expected 293601280 bytes, sha256 1457a34ca986138c24100fd8b4b83b84c5b08230f0ead4e0ffbcc0949d19e3fa, found 277872640 bytes, sha256 e257f5b72087ddc66b146d95e11297f7291bb6bcdb84a4e7472a7171fc45e8b2"#]],
         );
+    }
+
+    #[test]
+    fn a_file_that_ends_inside_the_esp_says_so_of_the_uki() {
+        let fixture = Fixture::new();
+        fixture.write_manifest();
+        File::options().write(true).open(&fixture.raw).unwrap().set_len(100 * MIB).unwrap();
+        let verdict = verdict(&fixture.raw, &fixture.folder.path().join(manifest::FILE)).unwrap();
+        let uki = verdict.checks.iter().find(|check| check.what.starts_with("UKI")).unwrap();
+        expect![
+            "FAILED  UKI pithos_0.1.0+3.efi: reading it from the ESP: partition 1: it ends at byte 273678336, and the file at byte 104857600: get the file again"
+        ]
+        .assert_eq(&uki.to_string());
     }
 
     #[test]

@@ -44,8 +44,15 @@ pub struct Entry {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk cannot.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    #[error("{bytes} bytes at byte {at} of the disk: {why}")]
+    Io {
+        /// Where.
+        at: u64,
+        /// How many.
+        bytes: usize,
+        /// What came of it.
+        why: io::Error,
+    },
     /// It is no FAT32, or a damaged one.
     #[error("{0}")]
     Broken(String),
@@ -55,11 +62,15 @@ fn broken<T>(why: impl Into<String>) -> Result<T, Error> {
     Err(Error::Broken(why.into()))
 }
 
+fn read(disk: &File, bytes: &mut [u8], at: u64) -> Result<(), Error> {
+    disk.read_exact_at(bytes, at).map_err(|why| Error::Io { at, bytes: bytes.len(), why })
+}
+
 impl<'a> Fat<'a> {
     /// The file system in `size_bytes` of `disk` from `start`, which lie inside the file.
     pub fn open(disk: &'a File, start: u64, size_bytes: u64) -> Result<Self, Error> {
         let mut boot = [0; 512];
-        disk.read_exact_at(&mut boot, start)?;
+        read(disk, &mut boot, start)?;
         if boot[510..] != [0x55, 0xaa] || &boot[82..87] != b"FAT32" {
             return broken("there is no FAT32 on it");
         }
@@ -85,7 +96,7 @@ impl<'a> Fat<'a> {
             return broken(format!("{clusters} clusters, and a table of {table_bytes} bytes"));
         }
         let mut table = vec![0; table_used as usize];
-        disk.read_exact_at(&mut table, start + table_at)?;
+        read(disk, &mut table, start + table_at)?;
         Ok(Self {
             disk,
             start,
@@ -186,7 +197,7 @@ impl<'a> Fat<'a> {
     fn bytes(&self, clusters: &[u32]) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; clusters.len() * self.cluster_bytes as usize];
         for (cluster, part) in clusters.iter().zip(bytes.chunks_mut(self.cluster_bytes as usize)) {
-            self.disk.read_exact_at(part, self.place(*cluster))?;
+            read(self.disk, part, self.place(*cluster))?;
         }
         Ok(bytes)
     }

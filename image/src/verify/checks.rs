@@ -13,8 +13,8 @@ use crate::{
         self, sparse,
         table::{Copy, Damage, Entry, Table},
     },
-    esp::fat::Fat,
-    inspect::{erofs, inside, root_hash, say_damage},
+    esp::fat,
+    inspect::{erofs, inside, open_esp, root_hash, say_damage},
     manifest::{Artifact, Manifest, Section},
     uki::Pe,
 };
@@ -176,7 +176,7 @@ impl<'a> Checks<'a> {
         let what = |part: &str| format!("UKI {}: {part}", expected.file);
         let bytes = match read_uki(disk, table, &expected.file) {
             Ok(bytes) => bytes,
-            Err(why) => return self.failed(what("on the ESP"), why),
+            Err(why) => return self.failed(what("reading it from the ESP"), why),
         };
         self.same(what("size in bytes"), expected.size_bytes, bytes.len() as u64);
         let found = sha256(&bytes);
@@ -226,14 +226,12 @@ fn superblock(disk: &File, table: &Table, verity: &Entry) -> Result<Superblock, 
 fn read_uki(disk: &File, table: &Table, file: &str) -> Result<Vec<u8>, String> {
     let esp = table.entries.iter().find(|entry| entry.type_guid == types::ESP);
     let esp = esp.ok_or("there is no EFI System Partition")?;
-    let read = || {
-        let fat = Fat::open(disk, esp.start_bytes, esp.size_bytes)?;
-        let all = fat.walk()?;
-        let path = format!("/EFI/Linux/{file}");
-        let entry = all.iter().find(|entry| entry.path.eq_ignore_ascii_case(&path));
-        entry.map(|entry| fat.read(entry, UKI_BYTES_MAX)).transpose()
-    };
-    let bytes = read().map_err(|error: crate::esp::fat::Error| error.to_string())?;
+    let fat = open_esp(disk, table, esp)?;
+    let unread = |error: fat::Error| format!("the ESP (partition {}): {error}", esp.number);
+    let all = fat.walk().map_err(unread)?;
+    let path = format!("/EFI/Linux/{file}");
+    let entry = all.iter().find(|entry| entry.path.eq_ignore_ascii_case(&path));
+    let bytes = entry.map(|entry| fat.read(entry, UKI_BYTES_MAX)).transpose().map_err(unread)?;
     bytes.ok_or_else(|| "it is not there: was the disk booted?".to_owned())
 }
 
