@@ -9,7 +9,7 @@ use std::{
 };
 
 use block::mapper::{Mapper, Target};
-use layout::{RootHash, cmdline};
+use layout::{RootHash, cmdline, verity::Superblock};
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
@@ -23,8 +23,7 @@ use crate::{
     provision::{Prepared, Provisioner, RootWish},
     report::{self, Failure, chain},
     root::{self, RootError},
-    switch,
-    verity::{SUPERBLOCK_BYTES, Superblock},
+    switch, verity,
 };
 
 /// How long to wait for the disk when the command line does not say.
@@ -42,8 +41,8 @@ pub(crate) fn run() -> Result<Infallible, Failure> {
     let log = Log::start();
     let wish = log.step("read the command line", read_cmdline)?;
     let mut drivers = log.step("load modules", load_modules)?;
-    let (disk, usr, verity) = log.step("find the disk", || find_disk(&wish, &mut drivers))?;
-    log.step("open /usr with dm-verity", || open_usr(&wish.root_hash, &disk, usr, verity))?;
+    let (disk, usr, tree) = log.step("find the disk", || find_disk(&wish, &mut drivers))?;
+    log.step("open /usr with dm-verity", || open_usr(&wish.root_hash, &disk, usr, tree))?;
     log.step("mount root", || mount_root(&disk))?;
     log.step("switch to root", || {
         let done = switch::into_root().map_err(|error| Failure {
@@ -270,8 +269,8 @@ fn no_disk(wish: &Wish, disks: &[Disk], drivers: &Drivers) -> Failure {
     }
 }
 
-fn open_usr(hash: &RootHash, disk: &Disk, usr: u32, verity: u32) -> Result<((), String), Failure> {
-    let (data, tree) = (disk.partition(usr), disk.partition(verity));
+fn open_usr(hash: &RootHash, disk: &Disk, usr: u32, tree: u32) -> Result<((), String), Failure> {
+    let (data, tree) = (disk.partition(usr), disk.partition(tree));
     let failure = |found: String| Failure {
         step: "open /usr with dm-verity",
         looked_for: format!(
@@ -282,13 +281,15 @@ fn open_usr(hash: &RootHash, disk: &Disk, usr: u32, verity: u32) -> Result<((), 
         found,
         to_do: "this slot is damaged: boot the other version, or write the image anew".to_owned(),
     };
-    let mut bytes = [0; SUPERBLOCK_BYTES];
+    let mut bytes = [0; Superblock::BYTES];
     let read = File::open(&tree).and_then(|file| file.read_exact_at(&mut bytes, 0));
     read.map_err(|error| failure(format!("reading {}: {error}", tree.display())))?;
     let superblock = Superblock::parse(&bytes)
         .map_err(|error| failure(format!("{}: {error}", tree.display())))?;
-    let params = superblock.params(&data.display().to_string(), &tree.display().to_string(), hash);
-    let target = Target { kind: "verity", sectors: superblock.verified_sectors(), params: &params };
+    let (data, tree) = (data.display().to_string(), tree.display().to_string());
+    let params = verity::params(&superblock, &data, &tree, hash);
+    let sectors = verity::sectors(&superblock);
+    let target = Target { kind: "verity", sectors, params: &params };
     let minor = Mapper::open()
         .and_then(|mapper| mapper.create("usr", &format!("CRYPT-VERITY-{hash}-usr"), &target))
         .map_err(|error| failure(format!("device-mapper: {error}, table: {params}")))?;
