@@ -237,8 +237,7 @@ fn prepare(
     let mut handover = Handover::default();
     if has_disks {
         let supplies = Supplies { keys: keys(&config, access)?, memory: order.memory.clone() };
-        let told = &mut |step: &disks::Step| journal.say(&format!("disks: {step}"));
-        handover = disks::apply(&config, &machine, &supplies, told)
+        handover = disks::apply(&config, &machine, &supplies, journal)
             .map_err(|trouble| failed("disks", &trouble))?;
     }
     Ok(Prepared { config, handover, machine })

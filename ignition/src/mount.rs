@@ -15,6 +15,7 @@ use crate::{
         steps::{DEVICE, Program},
     },
     document::Config,
+    journal::Silent,
 };
 
 /// A file system to mount.
@@ -102,7 +103,8 @@ pub fn mount(config: &Config, machine: &Machine, root: &Path) -> Result<Mounted,
     if mounts.is_empty() {
         return Ok(mounted);
     }
-    let facts = machine.facts(config)?;
+    // The stage before waited for all of them.
+    let facts = machine.facts(config, &Silent)?;
     for mount in mounts {
         let done = one(&mount, facts.device(&mount.device).place.as_ref(), root, &mut mounted.made);
         match done {
@@ -176,7 +178,7 @@ mod tests {
         let config: Config = serde_json::from_str(text).unwrap();
         let images = BTreeMap::from([("/dev/data".to_owned(), image)]);
         let machine = Machine { images, patience: Duration::ZERO };
-        apply(&config, &machine, &Supplies::default(), &mut |_| {}).unwrap();
+        apply(&config, &machine, &Supplies::default(), &Silent).unwrap();
         let data = root.join("var/lib/data");
         let mounted = mount(&config, &machine, &root).unwrap();
         assert_eq!(mounted.made.len(), 3);

@@ -19,7 +19,7 @@ use crate::{
     disks::{self, Choice, Disk},
     drivers::Drivers,
     efi,
-    log::Log,
+    log::{self, Log},
     provision::{Prepared, Provisioner, RootWish},
     report::{self, Failure, chain},
     root::{self, RootError},
@@ -32,6 +32,8 @@ const DEVICE_TIMEOUT: Duration = Duration::from_secs(60);
 /// that was there but could not be read yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// How often to say what is waited for.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// Modules that no device asks for: what /usr and /etc are made of. That of root is in /usr.
 const BY_NAME: &[&str] = &["erofs", "dm_verity", "overlay"];
 
@@ -153,7 +155,8 @@ fn load_modules() -> Result<(Drivers, String), Failure> {
 }
 
 fn find_disk(wish: &Wish, drivers: &mut Drivers) -> Result<((Disk, u32, u32), String), Failure> {
-    let end = Instant::now() + wish.timeout;
+    let start = Instant::now();
+    let (end, mut remark) = (start + wish.timeout, start);
     loop {
         let mut disks = disks::scan();
         let loader = || {
@@ -194,9 +197,16 @@ fn find_disk(wish: &Wish, drivers: &mut Drivers) -> Result<((Disk, u32, u32), St
         if drivers.serve_put_off().map_err(|error| not_announced(&error))? {
             continue;
         }
-        let left = end.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let left = end.saturating_duration_since(now);
         if left.is_zero() {
             return Err(no_disk(wish, &disks, drivers));
+        }
+        if now >= remark {
+            remark = now + SAY_AGAIN;
+            let (waited, limit) = (now.duration_since(start).as_secs(), wish.timeout.as_secs());
+            let what = looked_for(&wish.root_hash);
+            log::delay(&format!("find the disk: waiting for {what} ({waited} s of {limit})"));
         }
         drivers.serve_announced(left.min(LOOK_AGAIN)).map_err(|error| not_announced(&error))?;
     }

@@ -51,9 +51,18 @@ pub(crate) fn current_step() -> &'static str {
 
 /// A line outside of any step.
 pub(crate) fn write_line(text: &str) {
+    write(6, text);
+}
+
+/// What keeps the machine waiting. As an error: the consoles show nothing below (`loglevel=4`).
+pub(crate) fn delay(text: &str) {
+    write(3, text);
+}
+
+fn write(level: u8, text: &str) {
     // Without /dev there is nowhere to say it; the failure that follows goes to the console.
     if let Ok(mut kmsg) = OpenOptions::new().write(true).open("/dev/kmsg") {
-        let _ = kmsg.write_all(format!("<6>pithos-init: {text}\n").as_bytes());
+        let _ = kmsg.write_all(format!("<{level}>pithos-init: {text}\n").as_bytes());
     }
 }
 

@@ -70,7 +70,7 @@ impl Plan {
             Ok(wish) => wish,
             Err((at, why)) => return Ok(refused(&Failure::new("plan", at, why))),
         };
-        let facts = match machine.facts(&config) {
+        let facts = match machine.facts(&config, &Silent) {
             Ok(facts) => facts,
             Err(trouble) => return Ok(refused(&of(trouble.at(), &trouble, trouble.hint()))),
         };

@@ -15,10 +15,13 @@ use super::{
     facts::{Contents, Device, Disk, Facts, Place, Table, array_node, volume_names},
     names::{self, Block, encoded},
 };
-use crate::document::Config;
+use crate::{document::Config, journal::Journal};
 
 /// How often to look for a device that is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How often to say what is waited for.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where the disks of a document are.
 #[derive(Clone, Debug, Default)]
@@ -96,12 +99,18 @@ pub(crate) fn doing(at: &str, what: impl Into<String>) -> impl FnOnce(io::Error)
 impl Machine {
     /// What the machine is, as far as the document asks. Waits for devices that it names and that
     /// no entry makes, at most as long as there is patience.
-    pub fn facts(&self, config: &Config) -> Result<Facts, Trouble> {
-        let end = Instant::now() + self.patience;
+    pub fn facts(&self, config: &Config, journal: &dyn Journal) -> Result<Facts, Trouble> {
+        let (start, mut remarks) = (Instant::now(), Remarks::default());
         loop {
             let look = self.look(config)?;
-            if look.missing.is_empty() || Instant::now() >= end {
+            let waited = start.elapsed();
+            if look.missing.is_empty() || waited >= self.patience {
                 return Ok(look.facts);
+            }
+            if remarks.is_due(waited) {
+                let (seconds, limit) = (waited.as_secs(), self.patience.as_secs());
+                let missing = look.missing.join(", ");
+                journal.delay(&format!("disks: waiting for {missing} ({seconds} s of {limit})"));
             }
             sleep(LOOK_AGAIN);
         }
@@ -152,6 +161,18 @@ impl Machine {
         }
         look.missing.retain(|name| !made.contains(name));
         Ok(look)
+    }
+}
+
+/// What is said of a wait: a word at once, and then one each ten seconds.
+#[derive(Debug, Default)]
+struct Remarks(u32);
+
+impl Remarks {
+    fn is_due(&mut self, waited: Duration) -> bool {
+        let due = waited >= SAY_AGAIN * self.0;
+        self.0 += u32::from(due);
+        due
     }
 }
 
@@ -279,4 +300,18 @@ fn planned(name: &str, after: &Facts) -> Option<Place> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_said_at_once_and_every_ten_seconds() {
+        let mut remarks = Remarks::default();
+        let due = (0..300).map(|tick| Duration::from_millis(200 * tick));
+        let due: Vec<u64> =
+            due.filter(|waited| remarks.is_due(*waited)).map(|at| at.as_secs()).collect();
+        assert_eq!(due, [0, 10, 20, 30, 40, 50]);
+    }
 }

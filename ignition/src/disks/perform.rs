@@ -21,7 +21,7 @@ use super::{
     steps::{DEVICE, KEY},
     volumes,
 };
-use crate::document::Config;
+use crate::{document::Config, journal::Journal};
 
 /// What is gone of both ends of a device when all traces of what was there are removed.
 const END_BYTES: u64 = 1 << 20;
@@ -47,23 +47,23 @@ pub struct Handover {
     pub unkept: Vec<(PathBuf, Option<String>)>,
 }
 
-/// Makes the disks what the document says. `told` hears of each step before it is done.
+/// Makes the disks what the document says. The journal hears of each step before it is done.
 pub fn apply(
     config: &Config,
     machine: &Machine,
     supplies: &Supplies,
-    told: &mut dyn FnMut(&Step),
+    journal: &dyn Journal,
 ) -> Result<Handover, Trouble> {
     // Nothing is touched where it is known by now that it cannot be had.
-    programs::are_there(&super::plan(config, &machine.facts(config)?)?)?;
+    programs::are_there(&super::plan(config, &machine.facts(config, journal)?)?)?;
     for stage in Stage::ALL {
-        let facts = machine.facts(config)?;
+        let facts = machine.facts(config, journal)?;
         for step in stage.plan(config, &facts)? {
-            told(&step);
+            journal.say(&format!("disks: {step}"));
             Performer { config, facts: &facts, supplies }.perform(&step)?;
         }
     }
-    handover(config, &machine.facts(config)?, supplies)
+    handover(config, &machine.facts(config, journal)?, supplies)
 }
 
 /// Takes the mark of volumes away whose keys are kept now. To be called when root has its name.

@@ -10,6 +10,7 @@ use super::{
     signature::{Kind, Signature},
     *,
 };
+use crate::journal::{Lines, Silent};
 
 fn storage(text: &str) -> Config {
     serde_json::from_str(&format!(r#"{{"storage": {{{text}}}}}"#)).unwrap()
@@ -436,7 +437,7 @@ fn an_image_becomes_what_a_document_says_and_stays_so() {
     );
     let images = BTreeMap::from([("/dev/disk/by-id/virtio-data".to_owned(), image)]);
     let machine = Machine { images, patience: Duration::ZERO };
-    let facts = machine.facts(&config).unwrap();
+    let facts = machine.facts(&config, &Silent).unwrap();
     let words: String =
         plan(&config, &facts).unwrap().iter().map(|step| format!("{step}\n")).collect();
     expect![[r#"
@@ -451,17 +452,17 @@ fn an_image_becomes_what_a_document_says_and_stays_so() {
         return println!("skipped: no loop device can be had here");
     }
     let supplies = Supplies { keys: BTreeMap::new(), memory: PathBuf::from(folder.path()) };
-    let mut steps = 0;
-    let handover = apply(&config, &machine, &supplies, &mut |_| steps += 1).unwrap();
-    assert_eq!((steps, handover), (3, Handover::default()));
-    assert_eq!(plan(&config, &machine.facts(&config).unwrap()), Ok(vec![]));
+    let lines = Lines::default();
+    let handover = apply(&config, &machine, &supplies, &lines).unwrap();
+    assert_eq!((lines.take().len(), handover), (3, Handover::default()));
+    assert_eq!(plan(&config, &machine.facts(&config, &Silent).unwrap()), Ok(vec![]));
 }
 
 #[test]
 fn a_device_that_does_not_come_is_missed_by_name() {
     let config = storage(r#""disks": [{"device": "/dev/disk/by-id/virtio-gone"}]"#);
     let machine = Machine { images: BTreeMap::new(), patience: Duration::ZERO };
-    let refused = plan(&config, &machine.facts(&config).unwrap()).unwrap_err();
+    let refused = plan(&config, &machine.facts(&config, &Silent).unwrap()).unwrap_err();
     assert_eq!(refused.path, "$.storage.disks.0.device");
     assert_eq!(refused.message, "there is no disk /dev/disk/by-id/virtio-gone");
 }
