@@ -8,11 +8,11 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
 use expect_test::{Expect, expect};
-use http_client::{Clock, Proxies, Url};
+use http_client::{Hand, Proxies, Url};
 use updater::fetch::{Absent, Fetcher, File, NotFetched};
 
 /// How a server answers.
@@ -126,35 +126,6 @@ fn answer(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
         | Manner::Circles => {}
     }
     Ok(())
-}
-
-/// A clock that goes on only when somebody sleeps.
-struct Hand(Mutex<(Instant, Vec<u128>)>);
-
-impl Hand {
-    fn new() -> Self {
-        Self(Mutex::new((Instant::now(), Vec::new())))
-    }
-
-    fn slept(&self) -> Vec<u128> {
-        self.0.lock().unwrap().1.clone()
-    }
-}
-
-impl Clock for Hand {
-    fn now(&self) -> Instant {
-        self.0.lock().unwrap().0
-    }
-
-    fn sleep(&self, duration: Duration) {
-        let mut state = self.0.lock().unwrap();
-        state.0 += duration;
-        state.1.push(duration.as_millis());
-    }
-
-    fn date(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH
-    }
 }
 
 struct Outcome {

@@ -4,6 +4,8 @@
 pub mod client;
 pub mod connection;
 pub mod entropy;
+#[cfg(feature = "test-clock")]
+mod hand;
 mod names;
 mod proxy;
 mod retry;
@@ -11,6 +13,8 @@ mod trust;
 pub mod url;
 mod wire;
 
+#[cfg(feature = "test-clock")]
+pub use self::hand::Hand;
 pub use self::{
     client::{Answer, Client, Request},
     names::Names,

@@ -3,13 +3,14 @@
 use std::{io::Write, time::Duration};
 
 use expect_test::{Expect, expect};
+use http_client::Hand;
 use ignition::{
     document::config::{Header, Ignition, Proxy, Resource, Timeouts, Verification},
     fetch::{Fetch, FetchError, Fetcher, Names, Places, cloud::Cloud},
     journal::{Lines, Silent},
 };
 
-use crate::stand_in::{Hand, StandIn, ok, redirect, status};
+use crate::stand_in::{StandIn, ok, redirect, status};
 
 fn resource(source: &str) -> Resource {
     Resource { source: Some(source.to_owned()), ..Resource::default() }

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use http_client::Hand;
 use ignition::{
     attributes,
     fetch::{Fetcher, Names, Places},
@@ -17,7 +18,7 @@ use ignition::{
     },
 };
 
-use crate::stand_in::{Asked, Hand, StandIn, ok, redirect, status};
+use crate::stand_in::{Asked, StandIn, ok, redirect, status};
 
 /// A machine with nothing next to it, but for a volume.
 struct Nothing(Option<&'static str>);

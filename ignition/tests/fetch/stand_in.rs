@@ -6,10 +6,8 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
-
-use ignition::fetch::Clock;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -121,34 +119,4 @@ pub(crate) fn status(code: u16) -> String {
 /// An answer that sends elsewhere.
 pub(crate) fn redirect(to: &str) -> String {
     format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
-}
-
-/// A clock that goes on only when somebody sleeps.
-pub(crate) struct Hand(Mutex<(Instant, Vec<u128>)>);
-
-impl Hand {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new((Instant::now(), Vec::new())))
-    }
-
-    /// How long was slept each time, in milliseconds.
-    pub(crate) fn slept(&self) -> Vec<u128> {
-        self.0.lock().unwrap().1.clone()
-    }
-}
-
-impl Clock for Hand {
-    fn now(&self) -> Instant {
-        self.0.lock().unwrap().0
-    }
-
-    fn sleep(&self, duration: Duration) {
-        let mut state = self.0.lock().unwrap();
-        state.0 += duration;
-        state.1.push(duration.as_millis());
-    }
-
-    fn date(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600)
-    }
 }

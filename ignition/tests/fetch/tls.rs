@@ -3,6 +3,7 @@
 
 use std::{net::TcpStream, sync::Arc, thread};
 
+use http_client::Hand;
 use ignition::{
     document::config::{Ignition, Proxy, Resource, Security, Tls},
     fetch::{Fetch, FetchError, Fetcher, Names, Places},
@@ -14,7 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::stand_in::{Hand, ReadWrite, StandIn, ok};
+use crate::stand_in::{ReadWrite, StandIn, ok};
 
 const AUTHORITY: &[u8] = include_bytes!("tls/authority.pem");
 const SERVER: &[u8] = include_bytes!("tls/server.pem");
