@@ -1,5 +1,6 @@
 //! The document: from text to a [`Config`], with a place in the text for every complaint.
 
+mod authorized;
 pub mod butane;
 pub mod cloudconfig;
 pub mod config;

@@ -7,6 +7,8 @@ mod nodes;
 mod passwd;
 mod resource;
 mod systemd;
+#[cfg(test)]
+mod tests;
 
 pub use resource::source_problem;
 

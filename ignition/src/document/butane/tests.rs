@@ -294,6 +294,21 @@ fn content_comes_from_the_document_or_from_beside_it() {
              systemd:\n  units:\n    - {name: a.service, contents_local: unit, dropins: [{name: a.conf, contents_local: unit}]}\n",
         ),
         expect![[r#"
+            warning: this is not a public key of SSH: nobody can log in with it
+              at a.bu:11:42, $.passwd.users.0.ssh_authorized_keys.0
+               11 |     - {name: core, ssh_authorized_keys: [x], ssh_authorized_keys_local: [keys]}
+                  |                                          ^
+              expected the line of a file `*.pub`: `ssh-ed25519 AAAA... comment`
+            warning: this is not a public key of SSH: nobody can log in with it
+              at a.bu:11:74, $.passwd.users.0.ssh_authorized_keys_local.0
+               11 | ore, ssh_authorized_keys: [x], ssh_authorized_keys_local: [keys]}
+                  |                                                            ^
+              expected the line of a file `*.pub`: `ssh-ed25519 AAAA... comment`
+            warning: this is not a public key of SSH: nobody can log in with it
+              at a.bu:11:74, $.passwd.users.0.ssh_authorized_keys_local.0
+               11 | ore, ssh_authorized_keys: [x], ssh_authorized_keys_local: [keys]}
+                  |                                                            ^
+              expected the line of a file `*.pub`: `ssh-ed25519 AAAA... comment`
             ignition version = "3.6.0"
             passwd users 0 name = "core"
             passwd users 0 sshAuthorizedKeys 0 = "x"

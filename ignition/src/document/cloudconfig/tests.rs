@@ -170,6 +170,16 @@ fn it_becomes_a_configuration_of_ignition() {
               at user-data:30:16, $.coreos.units
                30 |       command: start
                   |                ^
+            warning: this is not a public key of SSH: nobody can log in with it
+              at user-data:6:5, $.passwd.users.0.sshAuthorizedKeys.0
+                6 |   - name: core
+                  |     ^
+              expected the line of a file `*.pub`: `ssh-ed25519 AAAA... comment`
+            warning: this is not a public key of SSH: nobody can log in with it
+              at user-data:4:23, $.passwd.users.0.sshAuthorizedKeys.1
+                4 | ssh_authorized_keys: [ssh-ed25519 A a]
+                  |                       ^
+              expected the line of a file `*.pub`: `ssh-ed25519 AAAA... comment`
             passwd.users {"groups":["docker"],"name":"core","passwordHash":"$6$ab$xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","sshAuthorizedKeys":["ssh-ed25519 B b","ssh-ed25519 A a"]}
             passwd.users {"gecos":"Somebody New","groups":["wheel"],"name":"new","noCreateHome":true}
             storage.files {"contents":{"compression":"","source":"data:,address%20%24private_ipv4%2C%20%24private_ipv4"},"group":{"id":100},"mode":384,"overwrite":true,"path":"/etc/motd","user":{"name":"core"}}

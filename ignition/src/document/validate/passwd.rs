@@ -2,7 +2,7 @@
 //! the middle of a boot is refused here.
 
 use super::Rules;
-use crate::document::{config::Passwd, hash::is_hash, node::At};
+use crate::document::{authorized, config::Passwd, hash::is_hash, node::At};
 
 impl Rules<'_> {
     /// Users and groups.
@@ -25,9 +25,7 @@ impl Rules<'_> {
             self.one_line(user.gecos.as_deref().unwrap_or_default(), &at.key("gecos"));
             let keys = at.key("sshAuthorizedKeys");
             for (index, key) in user.ssh_authorized_keys.iter().enumerate() {
-                if key.trim_end_matches('\n').contains(['\n', '\r', '\0']) {
-                    self.error(&keys.index(index), "several lines in one key; write an entry each");
-                }
+                self.authorized_key(key, &keys.index(index));
             }
             let groups = at.key("groups");
             for (index, group) in user.groups.iter().enumerate() {
@@ -47,6 +45,17 @@ impl Rules<'_> {
     fn id(&mut self, id: Option<i64>, at: &At<'_>) {
         if let Some(id) = id.filter(|id| !(0..i64::from(u32::MAX)).contains(id)) {
             self.report.error(at, format!("{id} is no id: expected 0 to 4294967294"));
+        }
+    }
+
+    /// What is no key is not refused: the original takes it, and sshd passes over it.
+    fn authorized_key(&mut self, key: &str, at: &At<'_>) {
+        if key.trim_end_matches('\n').contains(['\n', '\r', '\0']) {
+            self.error(at, "several lines in one key; write an entry each");
+        } else if !authorized::is_key(key) {
+            self.report
+                .warning(at, "this is not a public key of SSH: nobody can log in with it")
+                .hint("expected the line of a file `*.pub`: `ssh-ed25519 AAAA... comment`");
         }
     }
 
