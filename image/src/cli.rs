@@ -11,6 +11,7 @@ use image::{
     inspect::InspectArgs,
     lock::Flavor,
     repro::ReproArgs,
+    sign::{self, Signer},
     verify::VerifyArgs,
 };
 use layout::Version;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Build twice, differently, and compare every byte.
     Repro(ReproArgs),
+    /// Sign an image for Secure Boot, into build/signed.
+    Sign(Sign),
     /// Build the image that benchmarks compare with: the same packages, all else by mkosi.
     Stock(Stock),
     /// Remove what was built.
@@ -83,6 +86,39 @@ Examples:
 pub(crate) struct Lock {
     #[command(flatten)]
     network: NetworkArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  image sign --key db.key --certificate db.pem
+  image sign --key db.key --certificate db.pem --enroll
+                                       a firmware without keys gets this one from the ESP
+  image sign --with ./sign-by-token    runs ./sign-by-token FILE OUT for each program")]
+pub(crate) struct Sign {
+    /// The private key: RSA, PEM, not encrypted.
+    #[arg(long, value_name = "FILE", requires = "certificate", required_unless_present = "with")]
+    key: Option<PathBuf>,
+    /// Its certificate: PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// A program that signs, in place of --key: it gets the name of a file and of one to write.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "key")]
+    with: Option<PathBuf>,
+    /// Put the certificate onto the ESP, for a firmware in setup mode.
+    #[arg(long, conflicts_with = "with")]
+    enroll: bool,
+    /// Make the raw disk only.
+    #[arg(long)]
+    disk_only: bool,
+    /// The folder of the image; otherwise build/image.
+    #[arg(value_name = "FOLDER")]
+    image: Option<PathBuf>,
+    /// Where it goes; otherwise build/signed.
+    #[arg(long, value_name = "FOLDER")]
+    to: Option<PathBuf>,
     #[command(flatten)]
     place: PlaceArgs,
 }
@@ -185,6 +221,27 @@ impl Build {
         };
         let order = Order { source, programs: self.as_built.clone(), ..self.packages.order() };
         Ok((self.place.find()?, self.network.get(), order))
+    }
+}
+
+impl Sign {
+    pub(crate) fn get(&self) -> Result<sign::Order> {
+        let build = self.place.find()?.build;
+        let signer = match (&self.key, &self.certificate, &self.with) {
+            (Some(key), Some(certificate), _) => {
+                Signer::Key { key: key.clone(), certificate: certificate.clone() }
+            }
+            (_, _, Some(program)) => Signer::Program(program.clone()),
+            _ => unreachable!("clap wants one of them"),
+        };
+        Ok(sign::Order {
+            image: self.image.clone().unwrap_or_else(|| build.join("image")),
+            to: self.to.clone().unwrap_or_else(|| build.join("signed")),
+            bin: build.join("bin"),
+            signer,
+            enroll: self.enroll,
+            disk_only: self.disk_only,
+        })
     }
 }
 

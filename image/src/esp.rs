@@ -6,6 +6,7 @@
 //! /EFI/systemd/systemd-bootx64.efi    the same loader, where bootctl looks for it
 //! /loader/entries.srel                says that UKIs and entries are of the Boot Loader Specification
 //! /loader/loader.conf
+//! /loader/keys/auto/*.auth            keys for a firmware that has none, if the image is signed so
 //! ```
 //!
 //! No random seed: it would be the same on every machine. The bytes depend on the input only:
@@ -42,6 +43,8 @@ pub struct Request<'a> {
     pub uki_name: &'a str,
     /// `loader.conf`, [`LOADER_CONF`].
     pub loader_conf: &'a str,
+    /// More files, by their paths from the root.
+    pub more: &'a [(&'a str, &'a [u8])],
     /// The time that every file gets, in seconds since 1970.
     pub epoch: u64,
     /// Of the file system.
@@ -89,13 +92,14 @@ pub fn make(request: &Request<'_>) -> Result<(), Error> {
     if 3 * uki_bytes + 2 * loader.len() as u64 > size_bytes {
         return Err(Error::TooSmall { size_bytes, uki_bytes });
     }
-    let files = [
+    let mut files = vec![
         ("EFI/BOOT/BOOTX64.EFI".to_owned(), loader.as_slice()),
         (format!("EFI/Linux/{}", request.uki_name), &uki),
         ("EFI/systemd/systemd-bootx64.efi".to_owned(), &loader),
         ("loader/entries.srel".to_owned(), b"type1\n"),
         ("loader/loader.conf".to_owned(), request.loader_conf.as_bytes()),
     ];
+    files.extend(request.more.iter().map(|(path, content)| ((*path).to_owned(), *content)));
     let write = || -> io::Result<()> {
         match fs::remove_file(out) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -121,9 +125,11 @@ fn fill(disk: &File, request: &Request<'_>, files: &[(String, &[u8])]) -> io::Re
     let fat = FileSystem::new(disk, FsOptions::new().time_provider(clock))?;
     // Counted once, it is kept, and written at the end: fsck.vfat wants it.
     fat.stats()?;
-    let folders = ["EFI", "EFI/BOOT", "EFI/Linux", "EFI/systemd", "loader"];
-    for folder in folders {
-        fat.root_dir().create_dir(folder)?;
+    for (path, _) in files {
+        for (end, _) in path.match_indices('/') {
+            // One that is there already is opened.
+            fat.root_dir().create_dir(&path[..end])?;
+        }
     }
     for (path, content) in files {
         let mut file = fat.root_dir().create_file(path)?;
@@ -199,6 +205,7 @@ mod tests {
             uki: &path("uki"),
             uki_name: "pithos_0.1.0-202611210930+3.efi",
             loader_conf: LOADER_CONF,
+            more: &[],
             epoch: 1_795_253_401,
             volume_id: 0x1234_abcd,
             size_bytes: ESP_BYTES,

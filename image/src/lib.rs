@@ -15,6 +15,7 @@ pub mod mkosi;
 pub mod progress;
 pub mod repro;
 pub mod sbom;
+pub mod sign;
 pub mod step;
 pub mod tools;
 pub mod tree;

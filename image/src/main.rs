@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use image::{build, differ, inspect, progress::Progress, repro, verify};
+use image::{build, differ, inspect, progress::Progress, repro, sign, verify};
 
 use cli::{Command, Image};
 
@@ -33,6 +33,7 @@ fn run(command: &Command, progress: &Progress) -> Result<ExitCode> {
         Command::Verify(it) => return verify::run(it, progress),
         Command::Compare(it) => return differ::run(it),
         Command::Repro(it) => return repro::run(it, progress),
+        Command::Sign(it) => sign::sign(&it.get()?, progress)?,
         Command::Stock(it) => {
             let (places, network, order) = it.get()?;
             build::stock(&places, &network, &order, progress)?;

@@ -106,6 +106,7 @@ impl System<'_> {
                 uki: &uki.file("uki.efi"),
                 uki_name: &self.source.version.uki_name(Some(TRIES)),
                 loader_conf: esp::LOADER_CONF,
+                more: &[],
                 epoch: self.source.epoch,
                 volume_id: seed.id32("esp volume"),
                 size_bytes: ESP_BYTES,

@@ -91,6 +91,7 @@ impl Fixture {
             uki: &path(&version.artifact("efi")),
             uki_name: if with_uki { &name } else { "readme.txt" },
             loader_conf: esp::LOADER_CONF,
+            more: &[],
             epoch: 1_795_253_400,
             volume_id: seed.id32("esp"),
             size_bytes: 260 * MIB,

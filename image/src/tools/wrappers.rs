@@ -57,6 +57,7 @@ const PROGRAMS: &[Program] = {
         program("mke2fs", Plain, "-V"),
         program("mkfs.erofs", Plain, "--version"),
         program("mkfs.vfat", Plain, "--help"),
+        program("mmd", Mtools, "--version"),
         program("mtype", Mtools, "--version"),
         program("qemu-img", Plain, "--version"),
         program("qemu-system-x86_64", Plain, "--version"),
@@ -65,6 +66,7 @@ const PROGRAMS: &[Program] = {
         program("systemctl", Plain, "--version"),
         program("systemd-dissect", Plain, "--version"),
         program("systemd-repart", Plain, "--version"),
+        program("systemd-sbsign", Plain, "--version"),
         program("systemd-sysusers", Plain, "--version"),
         program("ukify", Python, "--version"),
         program("veritysetup", Plain, "--version"),
@@ -95,8 +97,11 @@ const FOLDERS: [&str; 4] =
 const HEADERS: [&str; 2] =
     ["usr/lib/gcc/x86_64-linux-gnu/14/include", "usr/include/x86_64-linux-musl"];
 /// Firmware for virtual machines, by our name and by Debian's.
-const FIRMWARE: [(&str, &str); 2] =
-    [("OVMF_CODE.fd", "OVMF_CODE_4M.fd"), ("OVMF_VARS.fd", "OVMF_VARS_4M.fd")];
+const FIRMWARE: [(&str, &str); 3] = [
+    ("OVMF_CODE.fd", "OVMF_CODE_4M.fd"),
+    ("OVMF_CODE.secboot.fd", "OVMF_CODE_4M.secboot.fd"),
+    ("OVMF_VARS.fd", "OVMF_VARS_4M.fd"),
+];
 
 /// Makes the tree's QEMU find its modules and firmware in the tree, and never the host's: it looks
 /// for this link beside the program that runs, which here is the dynamic loader.

@@ -21,6 +21,8 @@ pub struct Pe<'a> {
     pub time_date_stamp: u32,
     /// Of the file; zero in a UKI.
     pub checksum: u32,
+    /// Of the signatures behind all else; zero if there is none.
+    pub signature_bytes: u32,
     /// Its sections: name and place in the file, without padding.
     pub sections: Vec<(String, Range<usize>)>,
 }
@@ -64,6 +66,7 @@ impl<'a> Pe<'a> {
             machine: u16::from_le_bytes([coff[0], coff[1]]),
             time_date_stamp: u32_at(coff, 4, "the PE header")?,
             checksum: u32_at(bytes, header + 24 + 64, "the PE header")?,
+            signature_bytes: signature_bytes(part(bytes, header + 24, optional, "the PE header")?),
             sections: sections.collect::<Result<_, _>>()?,
         })
     }
@@ -89,6 +92,16 @@ impl<'a> Pe<'a> {
         };
         self.sections.iter().map(describe).collect()
     }
+}
+
+/// Size of the fifth entry of the data directory, where the optional header (PE32+) goes so far.
+fn signature_bytes(optional: &[u8]) -> u32 {
+    let field = |at: usize| {
+        let bytes = optional.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().expect("4 bytes")))
+    };
+    let entries = field(108).unwrap_or(0);
+    field(112 + 4 * 8 + 4).filter(|_| entries > 4).unwrap_or(0)
 }
 
 fn section(bytes: &[u8], row: &[u8]) -> Result<(String, Range<usize>), Error> {
