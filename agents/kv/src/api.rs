@@ -284,3 +284,53 @@ message!(AlarmResponse {
     1 header: message(ResponseHeader),
     2 alarms: messages(AlarmMember),
 });
+
+message!(HashKvRequest {
+    1 revision: int64,
+});
+
+message!(HashKvResponse {
+    1 header: message(ResponseHeader),
+    2 hash: uint32,
+    3 compact_revision: int64,
+    4 hash_revision: int64,
+});
+
+message!(DefragmentRequest {});
+
+message!(DefragmentResponse {
+    1 header: message(ResponseHeader),
+});
+
+message!(StatusRequest {});
+
+message!(StatusResponse {
+    1 header: message(ResponseHeader),
+    2 version: string,
+    3 db_size = "dbSize": int64,
+    4 leader: uint64,
+    5 raft_index = "raftIndex": uint64,
+    6 raft_term = "raftTerm": uint64,
+    7 raft_applied_index = "raftAppliedIndex": uint64,
+    8 errors: strings,
+    9 db_size_in_use = "dbSizeInUse": int64,
+    10 is_learner = "isLearner": bool,
+    12 db_size_quota = "dbSizeQuota": int64,
+});
+
+message!(Member {
+    1 id = "ID": uint64,
+    2 name: string,
+    3 peer_urls = "peerURLs": strings,
+    4 client_urls = "clientURLs": strings,
+    5 is_learner = "isLearner": bool,
+});
+
+message!(MemberListRequest {
+    1 linearizable: bool,
+});
+
+message!(MemberListResponse {
+    1 header: message(ResponseHeader),
+    2 members: messages(Member),
+});

@@ -99,11 +99,6 @@ impl Lessor {
         self.clocks.get(&id).map(|clock| clock.expires.saturating_sub(now))
     }
 
-    /// When there is something to do next.
-    pub fn next_due(&self) -> Option<Duration> {
-        self.due.first().map(|(due, _)| *due)
-    }
-
     /// What is due, of so many leases at the most.
     pub fn due(&mut self, now: Duration, most: usize) -> Due {
         let mut all = Due::default();
@@ -173,7 +168,6 @@ mod tests {
         let mut lessor = Lessor::default();
         lessor.granted(1, 10, SECOND);
         assert!(due(&mut lessor, SECOND * 11 - Duration::from_nanos(1)).0.is_empty());
-        assert_eq!(lessor.next_due(), Some(SECOND * 11));
         assert_eq!(due(&mut lessor, SECOND * 11).0, [1]);
     }
 

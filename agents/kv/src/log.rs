@@ -76,6 +76,15 @@ pub enum Error {
         /// Whose it should be.
         owner: Owner,
     },
+    /// A record says what this version does not know.
+    #[error("what the log says after entry {after} is not understood: it is of a later version")]
+    Unknown {
+        /// The last one that is.
+        after: u64,
+        /// What is wrong with it.
+        #[source]
+        error: prost::DecodeError,
+    },
     /// It failed before.
     #[error("the log has failed before, and is not written until the member is started again")]
     Failed,
@@ -184,6 +193,15 @@ impl<D: Disk> Log<D> {
             return Ok((log, opened));
         }
         unreachable!("there is a last segment")
+    }
+
+    /// Whose log there is, if there is one.
+    pub fn owner(disk: &D) -> Result<Option<Owner>, Error> {
+        let Some(first) = sequences(disk)?.first().copied() else { return Ok(None) };
+        let name = name(first);
+        let bytes = at("reading", &name, disk.read(&name))?;
+        let header = Header::read(&bytes).map_err(|damage| Error::Damaged { name, damage })?;
+        Ok(Some(header.owner))
     }
 
     /// Writes records, and comes back when they are on the disk.

@@ -66,6 +66,9 @@ pub enum Refusal {
     /// A lease for longer than any may last.
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+    /// Too many wait already.
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
     /// Members differ.
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
@@ -87,7 +90,7 @@ impl Refusal {
             | Self::InvalidSort
             | Self::RequestTooLarge => Code::InvalidArgument,
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
-            Self::NoSpace => Code::ResourceExhausted,
+            Self::NoSpace | Self::TooManyRequests => Code::ResourceExhausted,
             Self::LeaseNotFound => Code::NotFound,
             Self::LeaseExists => Code::FailedPrecondition,
             Self::Corrupt => Code::DataLoss,

@@ -125,12 +125,6 @@ impl Watches {
         }
     }
 
-    /// How many answers to requests wait for a client to take them. One that asks on and on without
-    /// listening is not to be listened to.
-    pub fn waiting_answers(&self, id: StreamId) -> usize {
-        self.streams.get(&id).map_or(0, |stream| stream.answers.len())
-    }
-
     /// A client asks for something.
     pub fn ask(&mut self, id: StreamId, request: WatchRequest) {
         let store = &self.store;

@@ -21,6 +21,13 @@ macro_rules! choice {
             }
         }
 
+        impl $name {
+            /// As the API calls it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
         impl crate::api::json::Named for $name {
             const NAMES: &'static [(i32, &'static str)] = &[$(($number, $text)),*];
         }

@@ -26,6 +26,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether records of before the compaction are still there.
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
+    }
+
     /// Looks at up to so many records for the compaction that is on, and tells whether it goes on.
     pub fn sweep(&mut self, records: usize) -> bool {
         let Some(from) = self.sweep else { return false };
