@@ -9,9 +9,9 @@ mod alone;
 
 use bytes::Bytes;
 
-pub use alone::Alone;
+pub use alone::{Alone, Options};
 
-use crate::log;
+use crate::{log, snapshot::Place};
 
 /// A command that is agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,4 +46,22 @@ pub trait Consensus {
 
     /// How far the members are.
     fn standing(&self) -> Standing;
+
+    /// Whether the log has become long beside what is kept, in bytes, so that a snapshot is worth it.
+    fn is_long(&self, kept_bytes: u64) -> bool;
+
+    /// Where the log stands.
+    fn mark(&self) -> Mark;
+
+    /// A snapshot of what was at a mark is on the disk: the log before it can go.
+    fn forget(&mut self, mark: Mark) -> Result<(), log::Error>;
+}
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// What was agreed on up to it.
+    pub place: Place,
+    /// The segment that was being written.
+    segment: u64,
 }

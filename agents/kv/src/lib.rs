@@ -2,7 +2,8 @@
 //!
 //! A request comes to [`server`] and is checked; [`member`] has it agreed on by [`consensus`], which
 //! keeps it in the [`log`], and does it: [`state`] is what commands change, over [`store`] (keys and
-//! their versions) and [`lease`]. [`watch`] is who hears of it, [`lessor`] when leases run out.
+//! their versions) and [`lease`]. A [`snapshot`] takes the place of a long log.
+//! [`watch`] is who hears of it, [`lessor`] when leases run out.
 //!
 //! `server`, `member` and `log::disk` know sockets, clocks and files; nothing else does.
 
@@ -15,6 +16,7 @@ pub mod member;
 pub mod refusal;
 pub mod request;
 pub mod server;
+pub mod snapshot;
 pub mod state;
 pub mod store;
 pub mod watch;

@@ -11,7 +11,7 @@
 pub mod disk;
 pub mod frame;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -76,6 +76,17 @@ pub enum Error {
         /// Whose it should be.
         owner: Owner,
     },
+    /// The log begins behind the end of what is known.
+    #[error(
+        "the log begins with entry {first}, and what was written down ends with {last}: a snapshot \
+         is missing: put it back, or let the member join again with an empty folder"
+    )]
+    Gap {
+        /// The first entry.
+        first: u64,
+        /// The last that is known.
+        last: u64,
+    },
     /// A record says what this version does not know.
     #[error("what the log says after entry {after} is not understood: it is of a later version")]
     Unknown {
@@ -128,7 +139,7 @@ fn name(sequence: u64) -> String {
 }
 
 /// Says what was being done with which file when the disk said no.
-fn at<T>(doing: &'static str, name: &str, result: io::Result<T>) -> Result<T, Error> {
+pub(crate) fn at<T>(doing: &'static str, name: &str, result: io::Result<T>) -> Result<T, Error> {
     result.map_err(|source| Error::Disk { doing, name: name.to_owned(), source })
 }
 
@@ -217,6 +228,11 @@ impl<D: Disk> Log<D> {
     /// The segment that is being written.
     pub fn sequence(&self) -> u64 {
         self.header.sequence
+    }
+
+    /// How many segments there are.
+    pub fn segments(&self) -> u64 {
+        self.header.sequence - self.first + 1
     }
 
     /// Takes away the segments before one.

@@ -5,18 +5,19 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use kv::{
-    consensus::Alone,
-    log::{Log, Owner, disk::Folder},
-    member::{Limits, Member, understand},
+    consensus::{self, Alone},
+    log::{self, Log, Owner, disk::Folder},
+    member::{Limits, Member, Save, understand},
     request,
     server::{Options, Server},
-    state::State,
+    snapshot::{self, Snapshot},
 };
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
@@ -65,6 +66,9 @@ struct Config {
         allow_negative_numbers = true
     )]
     quota_backend_bytes: i64,
+    /// How large a file of the log is; when there are several, what is kept is written down instead
+    #[arg(long, env = "KVD_SEGMENT_BYTES", default_value_t = log::SEGMENT_BYTES)]
+    segment_bytes: u64,
     /// How large a request may be
     #[arg(long, env = "ETCD_MAX_REQUEST_BYTES", default_value_t = 1_572_864)]
     max_request_bytes: usize,
@@ -99,13 +103,17 @@ fn run(config: Config) -> Result<()> {
         None => new_owner(&config.initial_cluster_token, &config.name),
     };
     let random = getrandom::u64().context("asking the kernel for a random number")?;
-    let (mut state, mut unknown) = (State::default(), None);
-    let (alone, opened) =
-        Alone::open(disk, owner, random, |committed| match understand(&committed) {
-            // What was refused then is refused now.
-            Ok((_, ask)) => drop(state.apply(ask)),
-            Err(stopped) => unknown = unknown.take().or(Some(stopped)),
-        })?;
+    let snapshots = folder.join("member/snap");
+    let snapshots = Folder::at(&snapshots).context("making the folder of the snapshots")?;
+    let Snapshot { place, mut state } = snapshot::load(&snapshots, owner)?;
+    let mut unknown = None;
+    let log = consensus::Options { segment_bytes: config.segment_bytes, salt: random };
+    let redo = |committed| match understand(&committed) {
+        // What was refused then is refused now.
+        Ok((_, ask)) => drop(state.apply(ask)),
+        Err(stopped) => unknown = unknown.take().or(Some(stopped)),
+    };
+    let (alone, opened) = Alone::open(disk, owner, log, place, redo)?;
     if let Some(stopped) = unknown {
         return Err(stopped.into());
     }
@@ -114,12 +122,13 @@ fn run(config: Config) -> Result<()> {
     }
     let quota =
         if config.quota_backend_bytes == 0 { QUOTA_BYTES } else { config.quota_backend_bytes };
+    let save: Save = Arc::new(move |is| snapshot::save(&snapshots, owner, random, is));
     let limits = Limits {
         quota_bytes: quota,
         watch_bytes: config.max_request_bytes,
         progress_every: PROGRESS,
     };
-    let (member, work) = Member::new(owner, state, alone, limits, random);
+    let (member, work) = Member::new(owner, state, alone, save, limits, random);
     let options = Options {
         name: config.name,
         client_urls: config.advertise_client_urls,

@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicI64, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -25,10 +26,11 @@ use crate::{
         AlarmAction, AlarmRequest, AlarmType, LeaseCheckpointRequest, LeaseRevokeRequest,
         WatchRequest,
     },
-    consensus::{Committed, Consensus, Standing},
+    consensus::{Committed, Consensus, Mark, Standing},
     lessor::{Lessor, Renewal},
     log::{self, Owner},
     refusal::Refusal,
+    snapshot::Snapshot,
     state::{Answer, Ask, Command, State},
     watch::{Next, StreamId, Watches},
 };
@@ -107,10 +109,17 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Writes a snapshot down: what does it, is told by who makes a member.
+pub type Save = Arc<dyn Fn(&Snapshot) -> Result<(), log::Error> + Send + Sync>;
+
+/// A snapshot that is being written: of where, and how it went.
+type Saving = (Mark, JoinHandle<Result<(), log::Error>>);
+
 /// The part that works.
-#[derive(Debug)]
 pub struct Work<C> {
     member: Member,
+    save: Save,
+    saving: Option<Saving>,
     asks: Receiver<(Ask, Option<Reply>)>,
     consensus: C,
     state: State,
@@ -124,6 +133,7 @@ impl Member {
         owner: Owner,
         state: State,
         consensus: C,
+        save: Save,
         limits: Limits,
         random: u64,
     ) -> (Self, Work<C>) {
@@ -143,6 +153,8 @@ impl Member {
         }));
         let work = Work {
             member: member.clone(),
+            save,
+            saving: None,
             asks,
             consensus,
             state,
@@ -301,11 +313,27 @@ impl<C: Consensus> Work<C> {
                 self.tick();
             }
             self.commit()?;
-            is_sweeping = self.state.sweep(SWEEP);
-            if is_sweeping {
+            let was_sweeping = std::mem::replace(&mut is_sweeping, self.state.sweep(SWEEP));
+            if was_sweeping || is_sweeping {
                 self.publish();
             }
+            self.shorten()?;
         }
+    }
+
+    /// Writes down what is kept when the log is long, beside everything else, and then lets the log
+    /// before go.
+    fn shorten(&mut self) -> Result<(), Stopped> {
+        if let Some((mark, saving)) = self.saving.take_if(|(_, saving)| saving.is_finished()) {
+            saving.join().expect("writing a snapshot does not panic")?;
+            self.consensus.forget(mark)?;
+        }
+        if self.saving.is_none() && self.consensus.is_long(self.state.size_bytes()) {
+            let (mark, save) = (self.consensus.mark(), Arc::clone(&self.save));
+            let snapshot = Snapshot { place: mark.place, state: self.state.clone() };
+            self.saving = Some((mark, std::thread::spawn(move || save(&snapshot))));
+        }
+        Ok(())
     }
 
     /// Proposes what is asked, and what else waits.

@@ -4,6 +4,7 @@
 //! them. What only one member can know (the time, its own name, a random number, whether there is
 //! room) is in the command, or stays out.
 
+pub mod piece;
 #[cfg(test)]
 mod tests;
 mod txn;

@@ -56,6 +56,20 @@ pub struct Record {
 }
 
 impl Record {
+    /// Of copies of a key and a value: one allocation for both, and nothing else is held on to.
+    pub(crate) fn new(
+        key: &[u8],
+        value: &[u8],
+        create_revision: i64,
+        revision: Revision,
+        version: i64,
+        lease: i64,
+    ) -> Self {
+        let mut both = Bytes::from([key, value].concat());
+        let value = both.split_off(key.len());
+        Self { key: both, value, create_revision, revision, version, lease }
+    }
+
     /// Whether it is the deletion of its key.
     pub fn is_tombstone(&self) -> bool {
         self.version == 0
@@ -187,6 +201,13 @@ impl Store {
         self.history.range(from..).map(|(_, record)| record)
     }
 
+    /// A store at these revisions whose records are still to be added.
+    pub(crate) fn rebuild(current: i64, compacted: i64) -> Self {
+        // How far the sweeping was is not known; what is gone is passed over.
+        let sweep = (compacted >= 0).then(Revision::default);
+        Self { current, compacted, sweep, ..Self::default() }
+    }
+
     /// Begins a transaction that may write.
     pub fn write(&mut self) -> Writer<'_> {
         Writer { next: Revision { main: self.current + 1, sub: 0 }, store: self }
@@ -204,7 +225,8 @@ impl Store {
         Ok(revision)
     }
 
-    fn add(&mut self, record: Record) {
+    /// Adds a record, which comes after all others.
+    pub(crate) fn add(&mut self, record: Record) {
         self.size_bytes += record.size_bytes();
         let record = Arc::new(record);
         match self.keys.get_mut(&record.key[..]) {
@@ -245,17 +267,9 @@ impl Writer<'_> {
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) -> Option<Arc<Record>> {
         let before = self.store.get(key, self.next.main).cloned();
         let revision = self.take_next();
-        // One allocation for both, and nothing of the request is held on to.
-        let mut both = Bytes::from([key, value].concat());
-        let value = both.split_off(key.len());
-        self.store.add(Record {
-            key: both,
-            value,
-            create_revision: before.as_ref().map_or(revision.main, |is| is.create_revision),
-            revision,
-            version: before.as_ref().map_or(0, |is| is.version) + 1,
-            lease,
-        });
+        let created = before.as_ref().map_or(revision.main, |is| is.create_revision);
+        let version = before.as_ref().map_or(0, |is| is.version) + 1;
+        self.store.add(Record::new(key, value, created, revision, version, lease));
         before
     }
 

@@ -118,6 +118,29 @@ fn what_was_acknowledged_is_there_after_a_kill() {
 }
 
 #[test]
+fn a_long_log_gives_way_to_a_snapshot() {
+    let folder = folder();
+    let words = ["--segment-bytes", "65536"];
+    for life in 1..4 {
+        let kvd = Kvd::start(folder.path(), &words);
+        for key in 0..120 {
+            kvd.call("kv/put", &put(&format!("{life} {key}"), "value"));
+        }
+        let lease = kvd.call("lease/grant", &json!({"TTL": "100", "ID": life.to_string()}));
+        assert_eq!(lease["TTL"], "100");
+        drop(kvd);
+        let log = std::fs::read_dir(folder.path().join("member/log")).expect("a folder").count();
+        // Without snapshots there were one for fifteen puts.
+        assert!(log < 8, "{log} files");
+        let kvd = Kvd::start(folder.path(), &words);
+        let all = json!({"key": "AA==", "range_end": "AA==", "count_only": true});
+        assert_eq!(kvd.call("kv/range", &all), json!({"count": (life * 120).to_string()}));
+        let leases = kvd.call("lease/leases", &json!({}));
+        assert_eq!(leases["leases"].as_array().map(Vec::len), Some(life));
+    }
+}
+
+#[test]
 fn the_gateway_speaks_json() {
     let folder = folder();
     let kvd = Kvd::start(folder.path(), &[]);

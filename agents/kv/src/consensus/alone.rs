@@ -5,8 +5,11 @@ use std::mem;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Committed, Consensus, Standing};
-use crate::log::{self, Log, Opened, Owner, disk::Disk};
+use super::{Committed, Consensus, Mark, Standing};
+use crate::{
+    log::{self, Log, Opened, Owner, disk::Disk},
+    snapshot::Place,
+};
 
 /// A command in the log.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -19,39 +22,58 @@ struct Entry {
     command: Bytes,
 }
 
+/// How a log is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How large a segment is.
+    pub segment_bytes: u64,
+    /// A random number.
+    pub salt: u64,
+}
+
 /// A member that is alone.
 pub struct Alone<D: Disk> {
     log: Log<D>,
     standing: Standing,
     proposed: Vec<Bytes>,
+    segment_bytes: u64,
 }
 
 impl<D: Disk> Alone<D> {
-    /// Opens the log, and tells all that is agreed on already. Each start is a term.
+    /// Opens the log, and tells all that is agreed on behind a place. Each start is a term.
     pub fn open(
         disk: D,
         owner: Owner,
-        salt: u64,
+        options: Options,
+        after: Place,
         mut committed: impl FnMut(Committed),
     ) -> Result<(Self, Opened), log::Error> {
-        let mut standing = Standing { leader: owner.member, ..Standing::default() };
-        let mut unknown = None;
+        let Options { segment_bytes, salt } = options;
+        let mut standing = Standing { leader: owner.member, term: after.term, index: after.index };
+        let mut wrong = None;
         let read = |record: &[u8]| match Entry::decode(record) {
-            Ok(Entry { term, index, command }) => {
+            Ok(Entry { index, .. }) if index <= after.index || wrong.is_some() => {}
+            Ok(Entry { term, index, command }) if index == standing.index + 1 => {
                 (standing.term, standing.index) = (term, index);
                 if !command.is_empty() {
                     committed(Committed { index, term, command });
                 }
             }
-            Err(error) => unknown = unknown.take().or(Some((standing.index, error))),
+            Ok(Entry { index: first, .. }) => {
+                wrong = Some(log::Error::Gap { first, last: standing.index });
+            }
+            Err(error) => {
+                let unknown = || log::Error::Unknown { after: standing.index, error };
+                wrong.get_or_insert_with(unknown);
+            }
         };
-        let (log, opened) = Log::open(disk, owner, log::SEGMENT_BYTES, salt, read)?;
-        if let Some((after, error)) = unknown {
-            return Err(log::Error::Unknown { after, error });
+        let (log, opened) = Log::open(disk, owner, segment_bytes, salt, read)?;
+        if let Some(wrong) = wrong {
+            return Err(wrong);
         }
         standing.term += 1;
-        let mut alone = Self { log, standing, proposed: vec![Bytes::new()] };
         // The term is agreed on with a command that says nothing.
+        let mut alone = Self { log, standing, proposed: vec![Bytes::new()], segment_bytes };
         alone.advance()?;
         Ok((alone, opened))
     }
@@ -79,12 +101,27 @@ impl<D: Disk> Consensus for Alone<D> {
     fn standing(&self) -> Standing {
         self.standing
     }
+
+    fn is_long(&self, kept_bytes: u64) -> bool {
+        self.log.segments() > 1 + kept_bytes / self.segment_bytes
+    }
+
+    fn mark(&self) -> Mark {
+        let place = Place { index: self.standing.index, term: self.standing.term };
+        Mark { place, segment: self.log.sequence() }
+    }
+
+    fn forget(&mut self, mark: Mark) -> Result<(), log::Error> {
+        self.log.forget_before(mark.segment)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::disk::Folder;
+    use crate::log::{disk::Folder, simulated::Simulated};
+
+    const OPTIONS: Options = Options { segment_bytes: 1 << 14, salt: 7 };
 
     #[test]
     fn what_is_agreed_on_is_so_after_a_start() {
@@ -95,7 +132,8 @@ mod tests {
             let disk = Folder::at(folder.path()).expect("the folder");
             let mut before = Vec::new();
             let (mut alone, _) =
-                Alone::open(disk, owner, 7, |is| before.push(is)).expect("the log");
+                Alone::open(disk, owner, OPTIONS, Place::default(), |is| before.push(is))
+                    .expect("the log");
             assert_eq!(before, all);
             for command in ["a", "b"] {
                 alone.propose(Bytes::from(format!("{command}{life}")));
@@ -110,5 +148,33 @@ mod tests {
                 Standing { leader: 2, term: life + 1, index: life * 3 + 3 }
             );
         }
+    }
+
+    #[test]
+    fn what_is_behind_a_snapshot_is_all_that_is_told_and_needed() {
+        let owner = Owner { cluster: 1, member: 2 };
+        let disk = Simulated::new();
+        let open = |after, committed: &mut Vec<Committed>| {
+            Alone::open(disk.clone(), owner, OPTIONS, after, |is| committed.push(is))
+        };
+        let (mut alone, _) = open(Place::default(), &mut Vec::new()).expect("a new log");
+        let propose = |alone: &mut Alone<_>, times: usize| {
+            for _ in 0..times {
+                alone.propose(Bytes::from_static(b"command"));
+                alone.advance().expect("it is agreed on");
+            }
+        };
+        propose(&mut alone, 9);
+        assert!(alone.is_long(0) && !alone.is_long(1 << 20));
+        let mark = alone.mark();
+        propose(&mut alone, 2);
+        alone.forget(mark).expect("the log gets shorter");
+        assert!(!alone.is_long(0));
+        drop(alone);
+        let mut told = Vec::new();
+        open(mark.place, &mut told).expect("the log");
+        assert_eq!(told.iter().map(|is| is.index).collect::<Vec<_>>(), [11, 12]);
+        let error = open(Place::default(), &mut told).err().expect("a snapshot is missing");
+        assert!(error.to_string().contains("ends with 0: a snapshot is missing"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ const SECTOR: usize = 512;
 
 /// What the disk does in one of its steps, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Power fails in it.
     Power,
     /// It says that it failed, and nothing was done.
@@ -49,41 +49,41 @@ struct Inner {
 
 /// The disk. A clone is the same disk.
 #[derive(Clone)]
-pub(super) struct Simulated(Rc<RefCell<Inner>>);
+pub(crate) struct Simulated(Rc<RefCell<Inner>>);
 
 impl Simulated {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Rc::new(RefCell::new(Inner { free_bytes: 1 << 30, ..Inner::default() })))
     }
 
     /// Another disk with the same on it.
-    pub(super) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         Self(Rc::new(RefCell::new(self.0.borrow().clone())))
     }
 
     /// Lets something go wrong in a step, the next one being 1.
-    pub(super) fn fail_in(&self, step: u64, fault: Fault) {
+    pub(crate) fn fail_in(&self, step: u64, fault: Fault) {
         let mut inner = self.0.borrow_mut();
         inner.fault = Some((inner.steps + step, fault));
     }
 
     /// How many steps were taken.
-    pub(super) fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.0.borrow().steps
     }
 
     /// How much room there is for new files.
-    pub(super) fn set_free(&self, bytes: u64) {
+    pub(crate) fn set_free(&self, bytes: u64) {
         self.0.borrow_mut().free_bytes = bytes;
     }
 
     /// From now on it says that it synced and does not.
-    pub(super) fn lie(&self) {
+    pub(crate) fn lie(&self) {
         self.0.borrow_mut().lies = true;
     }
 
     /// Power goes and comes back.
-    pub(super) fn cut(&self, seed: u64) {
+    pub(crate) fn cut(&self, seed: u64) {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut chance = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -112,7 +112,7 @@ impl Simulated {
     }
 
     /// Changes a byte of a file for good.
-    pub(super) fn rot(&self, name: &str, at: usize) {
+    pub(crate) fn rot(&self, name: &str, at: usize) {
         let mut inner = self.0.borrow_mut();
         let node = inner.names[name];
         let node = &mut inner.nodes[node];
@@ -197,6 +197,9 @@ impl Disk for Simulated {
         let is_cut = done.is_err() && inner.is_off;
         if done.is_ok() || is_cut {
             let (node, offset) = (&mut inner.nodes[*file], offset as usize);
+            let length = node.now.len().max(offset + bytes.len());
+            node.now.resize(length, 0);
+            node.kept.resize(length, 0);
             node.now[offset..offset + bytes.len()].copy_from_slice(bytes);
             node.pending.push((offset, bytes.to_vec()));
         }

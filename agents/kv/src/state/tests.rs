@@ -499,6 +499,16 @@ proptest! {
                 let keys: Vec<_> = keys.filter(|is| is.lease == id).map(|is| &is.key).collect();
                 prop_assert_eq!(lease.keys.iter().collect::<Vec<_>>(), keys);
             }
+            // A member that is sent the state in pieces is one of them.
+            if number % 8 == 7 {
+                let pieces: Vec<_> = one.pieces().collect();
+                let again = State::from_pieces(pieces.clone()).expect("they are all there");
+                prop_assert_eq!(again.pieces().collect::<Vec<_>>(), pieces.clone());
+                prop_assert_eq!(again.size_bytes(), one.size_bytes());
+                let short = State::from_pieces(pieces[..pieces.len() - 1].to_vec());
+                prop_assert_eq!(short.err(), Some(piece::Incomplete::End));
+                one = again;
+            }
         }
     }
 }
