@@ -17,7 +17,8 @@ use crate::{
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Package and program.
-const PROGRAMS: [(&str, &str); 2] = [("ignition", "ignition"), ("initramfs", "init")];
+const PROGRAMS: [(&str, &str); 3] =
+    [("ignition", "ignition"), ("initramfs", "init"), ("updater", "update-engine")];
 
 /// The one of the initramfs; all others are in /usr/bin.
 const INIT: &str = "init";
@@ -29,6 +30,8 @@ pub(super) const MEMBERS: &[(&str, &str)] = &[
     ("ignition", "ignition"),
     ("initramfs", "initramfs"),
     ("layout", "image/layout"),
+    ("payload", "updater/payload"),
+    ("updater", "updater"),
 ];
 
 /// The package that a program is built from.
