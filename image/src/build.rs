@@ -80,6 +80,36 @@ pub struct Order {
     pub source: source::Given,
     /// Our programs, where they are built already.
     pub programs: Option<PathBuf>,
+    /// What is not in the repository.
+    pub additions: Additions,
+    /// What to make of it.
+    pub output: Output,
+}
+
+/// What an image builder adds to the image.
+#[derive(Clone, Debug, Default)]
+pub struct Additions {
+    /// A folder with `usr/`, laid over ours.
+    pub overlay: Option<PathBuf>,
+    /// The root of trust of updates, as the publisher's repository has it: `N.root.json`.
+    pub update_root: Option<PathBuf>,
+    /// A machine that has run the image takes no update of a lower one.
+    pub security_epoch: Option<u32>,
+}
+
+/// What is made, and where.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// A folder in `build`: other images than `image` have steps of their own.
+    pub name: String,
+    /// Without the forms that travel: what boots here, and what updates are made of.
+    pub is_local: bool,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { name: publish::IMAGE.to_owned(), is_local: false }
+    }
 }
 
 impl Places {
@@ -144,11 +174,20 @@ pub fn build(places: &Places, network: &Network, order: &Order, progress: &Progr
         progress,
     };
     let cache = places.build.join("cache");
+    let own_cache = match order.output.name.as_str() {
+        publish::IMAGE => None,
+        name => Some(cache.join("images").join(name)),
+    };
+    let open = |steps: fn(&Path, &Progress) -> Result<Steps>| -> Result<Manifest> {
+        let all_images = steps(&cache, progress)?;
+        let own = own_cache.as_deref().map(|folder| steps(folder, progress)).transpose()?;
+        all.assemble(&all_images, own.as_ref().unwrap_or(&all_images))
+    };
     let built = if root::is_root() {
-        Steps::open(&cache, progress).and_then(|steps| all.assemble(&steps))
+        open(Steps::open)
     } else {
         // Nobody is asked for a password to be told that nothing changed.
-        match Steps::look(&cache, progress).and_then(|steps| all.assemble(&steps)) {
+        match open(Steps::look) {
             Err(error) if error.is::<WorkToDo>() => {
                 return root::again(places, &root::found(&source, &programs), progress);
             }
@@ -156,9 +195,9 @@ pub fn build(places: &Places, network: &Network, order: &Order, progress: &Progr
         }
     };
     // What there is belongs to the user, whether or not it is all.
-    root::hand_back(places)?;
+    root::hand_back(places, &order.output.name)?;
     let manifest = built?;
-    progress.line(publish::summary(&manifest, &places.build.join("image")));
+    progress.line(publish::summary(&manifest, &places.build.join(&order.output.name)));
     progress.line(format!("  built in {}", took(begun.elapsed())));
     Ok(())
 }
@@ -175,7 +214,8 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    fn assemble(&self, steps: &Steps) -> Result<Manifest> {
+    /// `steps` of all images, and `own` ones of this.
+    fn assemble(&self, steps: &Steps, own: &Steps) -> Result<Manifest> {
         let Self { places, order, archive, packages, source, programs, progress } = *self;
         progress.line(format!("PithOS {} ({}), {}", source.version, order.flavor, source.build_id));
         let trees = trees::Trees { places, archive, steps, progress };
@@ -187,12 +227,15 @@ impl Making<'_> {
             flavor: order.flavor,
             policy: order.policy,
             programs,
+            additions: &order.additions,
+            output: &order.output,
             steps,
             progress,
             tools: &tools.1,
             builder: system::builder()?,
         };
         let base = system.base(&tree)?;
+        let system = system::System { steps: own, ..system };
         let usr = system.usr(&base)?;
         let initramfs = system.initramfs(&base)?;
         let erofs = system.erofs(&usr)?;

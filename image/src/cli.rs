@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use image::{
     archive::{Policy, Wanted},
-    build::{Given, Network, Order, Places},
+    build::{Additions, Given, Network, Order, Output, Places},
     differ::CompareArgs,
     inspect::InspectArgs,
     lock::Flavor,
@@ -55,6 +55,8 @@ Examples:
   image build --flavor generic         with the kernel for bare metal
   image build --locked                 refuse what is not exactly as locked (releases)
   image build --offline                from the package cache alone
+  image build --overlay mine --update-root repo/metadata/1.root.json
+                                       with files of yours over /usr, and updates that you sign
   image build --snapshot-mirror 'https://HOST/archive/{archive}/{time}'
                                        old packages from a mirror that keeps them")]
 pub(crate) struct Build {
@@ -73,6 +75,23 @@ pub(crate) struct Build {
     /// Say the commit.
     #[arg(long, value_name = "ID")]
     build_id: Option<String>,
+    /// Lay the folder usr/ in this one over the image's /usr: programs, units, defaults of /etc
+    /// (usr/share/pithos/etc).
+    #[arg(long, value_name = "FOLDER")]
+    overlay: Option<PathBuf>,
+    /// Take updates that this root of trust signs: metadata/1.root.json of a repository. Without
+    /// it a machine takes none.
+    #[arg(long, value_name = "FILE")]
+    update_root: Option<PathBuf>,
+    /// A machine that has run this image takes no update of a lower security epoch.
+    #[arg(long, value_name = "NUMBER")]
+    security_epoch: Option<u32>,
+    /// Put the image into build/NAME, beside others.
+    #[arg(long, value_name = "NAME", default_value = "image", value_parser = name)]
+    name: String,
+    /// Leave out the forms to download: only what boots here, and what updates are made of.
+    #[arg(long)]
+    local: bool,
     /// Take our programs from this folder, instead of building them.
     #[arg(long, value_name = "FOLDER", hide = true)]
     as_built: Option<PathBuf>,
@@ -208,6 +227,8 @@ impl PackageArgs {
             policy: if self.locked { Policy::Locked } else { Policy::Plain },
             source: Given::default(),
             programs: None,
+            additions: Additions::default(),
+            output: Output::default(),
         }
     }
 }
@@ -219,7 +240,14 @@ impl Build {
             epoch: self.epoch,
             build_id: self.build_id.clone(),
         };
-        let order = Order { source, programs: self.as_built.clone(), ..self.packages.order() };
+        let additions = Additions {
+            overlay: self.overlay.clone(),
+            update_root: self.update_root.clone(),
+            security_epoch: self.security_epoch,
+        };
+        let output = Output { name: self.name.clone(), is_local: self.local };
+        let programs = self.as_built.clone();
+        let order = Order { source, programs, additions, output, ..self.packages.order() };
         Ok((self.place.find()?, self.network.get(), order))
     }
 }
@@ -243,6 +271,15 @@ impl Sign {
             disk_only: self.disk_only,
         })
     }
+}
+
+/// A folder beside what else is in `build/`, which it must not take the place of.
+fn name(word: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if word == "image" || (word.starts_with("image-") && word.chars().all(good)) {
+        return Ok(word.to_owned());
+    }
+    Err("expected `image`, or `image-` and more of a-z, 0-9 and -".to_owned())
 }
 
 impl Stock {

@@ -42,6 +42,13 @@ pub struct Request<'a> {
     pub raw: &'a Path,
     /// Its partitions, to be hashed.
     pub partitions: &'a [Partition],
+    /// Where the other forms go, if there are to be any.
+    pub travelling: Option<Travelling<'a>>,
+}
+
+/// The forms in which it travels.
+#[derive(Clone, Copy, Debug)]
+pub struct Travelling<'a> {
     /// Where the compressed form goes.
     pub zst: &'a Path,
     /// Where the qcow2 goes.
@@ -60,7 +67,11 @@ pub struct Made {
 /// Writes every format and hashes everything, two things at a time. `progress` is told bytes of
 /// the compressed form done, and bytes in all.
 pub fn write_all(request: &Request<'_>, progress: &dyn Fn(u64, u64)) -> Result<Made, Error> {
-    let Request { raw, partitions, zst, qcow2, .. } = *request;
+    let Request { raw, partitions, travelling } = *request;
+    let Some(Travelling { zst, qcow2 }) = travelling else {
+        let artifacts = vec![disk::artifact(raw, &|_, _| ())?];
+        return Ok(Made { artifacts, partitions: disk::describe(raw, partitions)? });
+    };
     thread::scope(|scope| {
         let others = scope.spawn(|| -> Result<_, Error> {
             qcow2::write(raw, qcow2, qcow2::Compression::Zstd, &|_, _| ())?;

@@ -129,16 +129,21 @@ impl System<'_> {
 
     /// The disk's forms to download and to run, and the hashes of everything.
     pub(super) fn forms(&self, disk: &Done, erofs: &Done) -> Result<Done> {
-        let inputs = self.inputs().value("disk", &disk.key);
+        let mut inputs = self.inputs().value("disk", &disk.key);
+        let is_local = self.output.is_local;
+        if is_local {
+            inputs = inputs.value("only for here", is_local);
+        }
         self.steps.run("forms", inputs, |folder| {
             let raw = disk.file("disk.raw");
+            let (zst, qcow2) = (folder.join("disk.raw.zst"), folder.join("disk.qcow2"));
+            let travelling = formats::Travelling { zst: &zst, qcow2: &qcow2 };
             let compressing = self.progress.transfer("compressing the disk", DISK_BYTES);
             let made = formats::write_all(
                 &formats::Request {
                     raw: &raw,
                     partitions: &self.partitions(erofs)?,
-                    zst: &folder.join("disk.raw.zst"),
-                    qcow2: &folder.join("disk.qcow2"),
+                    travelling: (!is_local).then_some(travelling),
                 },
                 &|done, _| compressing.with(done),
             )?;

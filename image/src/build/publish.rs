@@ -26,6 +26,9 @@ use crate::{
     step::{Done, remove, sha256_of},
 };
 
+/// The image's folder in `build`, if no other name was given.
+pub(super) const IMAGE: &str = "image";
+
 /// The results of the steps that an image consists of.
 #[derive(Debug)]
 pub(super) struct Results {
@@ -44,7 +47,7 @@ impl System<'_> {
         tree: &Path,
         results: &Results,
     ) -> Result<Manifest> {
-        let image = self.places.build.join("image");
+        let image = self.places.build.join(&self.output.name);
         let manifest = self.manifest(packages, results)?;
         if Manifest::read(&image.join(manifest::FILE)).is_ok_and(|present| present == manifest)
             && manifest.artifacts.iter().all(|artifact| is_there(&image, artifact))
@@ -117,14 +120,17 @@ impl System<'_> {
     fn files(&self, results: &Results) -> Vec<(String, PathBuf)> {
         let Results { erofs, uki, disk, forms, .. } = results;
         let name = |extension: &str| self.source.version.artifact(extension);
-        vec![
+        let mut files = vec![
             (name("efi"), uki.file("uki.efi")),
-            (name("qcow2"), forms.file("disk.qcow2")),
             (name("raw"), disk.file("disk.raw")),
-            (name("raw.zst"), forms.file("disk.raw.zst")),
             (name("usr.erofs"), erofs.file("usr.erofs")),
             (name("usr.verity"), erofs.file("usr.verity")),
-        ]
+        ];
+        if !self.output.is_local {
+            files.push((name("qcow2"), forms.file("disk.qcow2")));
+            files.push((name("raw.zst"), forms.file("disk.raw.zst")));
+        }
+        files
     }
 
     fn manifest(&self, packages: &Settled, results: &Results) -> Result<Manifest> {
@@ -201,18 +207,19 @@ impl System<'_> {
 /// What the build says in the end.
 pub(super) fn summary(manifest: &Manifest, image: &Path) -> String {
     let of = |end: &str| manifest.artifacts.iter().find(|artifact| artifact.file.ends_with(end));
-    let bytes = |end: &str| of(end).map_or(0, |artifact| artifact.size_bytes);
+    let compressed = of(".raw.zst").map_or_else(String::new, |artifact| {
+        format!(" ({} compressed)", size(artifact.size_bytes))
+    });
     let raw = of(".raw").map_or(0, |artifact| artifact.allocated_bytes);
     let locked = if manifest.as_locked { "" } else { ", NOT as locked" };
     format!(
         "PithOS {} ({}{locked}) is in {}\n  \
-         disk {} ({} compressed), /usr {}, UKI {} of which initramfs {}\n  \
+         disk {}{compressed}, /usr {}, UKI {} of which initramfs {}\n  \
          root hash {}",
         manifest.version,
         manifest.flavor,
         image.display(),
         size(raw),
-        size(bytes(".raw.zst")),
         size(manifest.usr.size_bytes),
         size(manifest.uki.size_bytes),
         size(manifest.initramfs.size_bytes),

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 
 /// What the user owns of `build` in the end. The trees and steps stay root's: their files have
 /// several owners.
-const RESULTS: [&str; 6] = ["image", "bin", "firmware", "log", "tools", "stock"];
+const RESULTS: [&str; 5] = ["bin", "firmware", "log", "tools", "stock"];
 
 pub(super) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -64,14 +64,14 @@ pub(super) fn found(source: &Source, programs: &Programs) -> Vec<OsString> {
 }
 
 /// Gives the results, and new files in the cache of packages, to the user who called sudo.
-pub(super) fn hand_back(places: &Places) -> Result<()> {
+pub(super) fn hand_back(places: &Places, image: &str) -> Result<()> {
     let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
     let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };
     let owner = fs::metadata(&places.repo).context("looking at the checkout")?.uid();
     if user == 0 || owner == 0 {
         return Ok(());
     }
-    for name in RESULTS {
+    for name in RESULTS.into_iter().chain([image]) {
         give(&places.build.join(name), user, group)?;
     }
     give(&places.cache, user, group)

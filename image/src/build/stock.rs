@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Network, Order, Places, packages, root, trees};
+use super::{Network, Order, Places, packages, publish, root, trees};
 use crate::{
     lock::Package,
     mkosi::{Job, Output},
@@ -42,7 +42,7 @@ pub fn stock(places: &Places, network: &Network, order: &Order, progress: &Progr
         return root::again(places, &[], progress);
     }
     let made = make(places, network, order, progress);
-    root::hand_back(places)?;
+    root::hand_back(places, publish::IMAGE)?;
     made
 }
 

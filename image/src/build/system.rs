@@ -1,12 +1,16 @@
 //! From the root tree to what a machine boots: `/usr`, the initramfs, the file system, as steps.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use layout::seed::Seed;
+use payload::tuf::trusted_root;
 use uuid::Uuid;
 
-use super::{Places, Source, programs::Programs};
+use super::{Additions, Output, Places, Source, programs::Programs};
 use crate::{
     archive::Policy,
     erofs,
@@ -18,6 +22,9 @@ use crate::{
     tree::{self, Base, BaseRequest, Extra, OverlayRequest, Release, Rules},
 };
 
+/// Whom a machine believes about updates.
+const UPDATE_ROOT: &str = "/usr/share/pithos/update/root.json";
+
 /// What the system is made with.
 #[derive(Debug)]
 pub(super) struct System<'a> {
@@ -27,6 +34,8 @@ pub(super) struct System<'a> {
     /// A release's lists have no entry that matches nothing.
     pub(super) policy: Policy,
     pub(super) programs: &'a Programs,
+    pub(super) additions: &'a Additions,
+    pub(super) output: &'a Output,
     pub(super) steps: &'a Steps,
     pub(super) progress: &'a Progress,
     /// The tools that make it.
@@ -112,7 +121,18 @@ impl System<'_> {
     /// `/usr` of the image: our files and programs over the packages'.
     pub(super) fn usr(&self, base: &Done) -> Result<Done> {
         let release = self.release();
-        let extra = self.programs.of_usr();
+        let mut extra = self.programs.of_usr();
+        if let Some(root) = &self.additions.update_root {
+            let text = fs::read(root).with_context(|| format!("reading {}", root.display()))?;
+            trusted_root(&text).with_context(|| {
+                format!(
+                    "--update-root {}: expected metadata/N.root.json of a repository that \
+                     update-publish made",
+                    root.display()
+                )
+            })?;
+            extra.push(Extra { from: root.clone(), to: UPDATE_ROOT.into(), executable: false });
+        }
         let mut inputs = self
             .with_lists(self.inputs(), &["missing.list"])?
             .value("base", &base.key)
@@ -123,6 +143,14 @@ impl System<'_> {
         for Extra { from, to, .. } in &extra {
             inputs = inputs.file(to, from)?;
         }
+        let overlay = self.additions.overlay.as_deref().map(overlay_usr).transpose()?;
+        if let Some(usr) = &overlay {
+            inputs = inputs.tree("--overlay", usr)?;
+        }
+        let security_epoch = self.additions.security_epoch;
+        if let Some(epoch) = security_epoch {
+            inputs = inputs.value("security epoch", epoch);
+        }
         self.steps.run("usr", inputs, |folder| {
             let rules = self.rules()?;
             let _working = self.progress.wait("laying our files over /usr, and checking it");
@@ -131,6 +159,8 @@ impl System<'_> {
                 rootfs: &self.places.rootfs(),
                 rules: &rules,
                 extra: &extra,
+                overlay: overlay.as_deref(),
+                security_epoch,
                 release: &release,
                 bin: &self.bin(),
                 out: &folder.join("out"),
@@ -194,4 +224,22 @@ impl System<'_> {
                 .context("writing down the root hash")
         })
     }
+}
+
+/// What is laid over `/usr` of a folder that an image builder named.
+fn overlay_usr(folder: &Path) -> Result<PathBuf> {
+    let reading = || format!("--overlay {}", folder.display());
+    let usr = folder.join("usr");
+    for entry in fs::read_dir(folder).with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        ensure!(
+            path == usr && path.is_dir(),
+            "--overlay {}: {} cannot be part of an image, expected a folder usr/ and nothing else \
+             (defaults of /etc belong into usr/share/pithos/etc)",
+            folder.display(),
+            path.display()
+        );
+    }
+    ensure!(usr.is_dir(), "--overlay {}: no folder usr/ in it", folder.display());
+    Ok(usr)
 }

@@ -25,6 +25,9 @@ use super::{
     units,
 };
 
+/// The floor of updates, as a number.
+const SECURITY_EPOCH: &str = "/usr/share/pithos/update/security-epoch";
+
 /// What the second phase works on.
 #[derive(Clone, Copy, Debug)]
 pub struct OverlayRequest<'a> {
@@ -36,6 +39,10 @@ pub struct OverlayRequest<'a> {
     pub rules: &'a Rules,
     /// Files from elsewhere: the programs that we build.
     pub extra: &'a [Extra],
+    /// An image builder's files, laid over ours.
+    pub overlay: Option<&'a Path>,
+    /// Updates of a lower one are refused by who has run this image.
+    pub security_epoch: Option<u32>,
     /// What the image says about itself.
     pub release: &'a Release,
     /// Folder with the wrappers of the tools tree: `systemctl`, `systemd-hwdb`.
@@ -91,13 +98,20 @@ enum Item {
 
 /// Does the second phase: `out` gets `usr`.
 pub fn overlay(request: &OverlayRequest<'_>) -> Result<Overlaid, Error> {
-    let OverlayRequest { base, rootfs, rules, extra, release, bin, out, refuse_stale } = *request;
+    let OverlayRequest { base, rootfs, rules, extra, release, bin, out, refuse_stale, .. } =
+        *request;
     let packages = Base::load(base)?;
     let base_usr = base::usr(base);
     let mut plan = Laying::default();
     plan.base(&Tree::of_usr(&base_usr)?);
     plan.ours(&Tree::of_usr(&rootfs.join("usr"))?, &rootfs.join("usr"));
     plan.extra(extra);
+    if let Some(usr) = request.overlay {
+        plan.ours(&Tree::of_usr(usr)?, usr);
+    }
+    if let Some(epoch) = request.security_epoch {
+        plan.text(SECURITY_EPOCH, format!("{epoch}\n"), 0o644);
+    }
     plan.text("/usr/lib/os-release", release.os_release(), 0o644);
     // systemd sets a clock that is behind this file's time to it; erofs gives it our epoch.
     plan.text("/usr/lib/clock-epoch", String::new(), 0o644);

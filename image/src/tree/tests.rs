@@ -92,6 +92,8 @@ impl Workshop {
                 to: "/usr/bin/ours".to_owned(),
                 executable: true,
             }],
+            overlay: self.at("overlay/usr").is_dir().then(|| self.at("overlay/usr")).as_deref(),
+            security_epoch: Some(7),
             release: &release,
             bin: &self.at("bin"),
             out: &self.at(out),

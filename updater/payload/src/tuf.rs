@@ -20,7 +20,7 @@ pub mod metadata;
 mod pattern;
 mod search;
 
-pub use client::{Answer, Change, Client, Error, Fetch, Limits, Next, Start, Step};
+pub use client::{Answer, Change, Client, Error, Fetch, Limits, Next, Start, Step, trusted_root};
 pub use key::Key;
 pub use metadata::Target;
 

@@ -631,7 +631,8 @@ impl Client {
     }
 }
 
-fn trusted_root(bytes: &[u8]) -> Result<Signed<Root>, Error> {
+/// A root to begin with: whole, and signed by its own keys.
+pub fn trusted_root(bytes: &[u8]) -> Result<Signed<Root>, Error> {
     let root: Signed<Root> = parse("root.json", bytes)?;
     let malformed = |source| Error::Malformed { file: "root.json".into(), source };
     let role = root.signed.role(Root::TYPE).map_err(malformed)?.clone();
