@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{bus::Client, engine::End, status::Status};
 
+/// Where a bundle from elsewhere is kept: the engine's own folder.
+const SPOOL: &str = "/var/lib/update-engine";
 const POLL: Duration = Duration::from_secs(1);
 
 /// Asks the update engine of this machine.
@@ -43,10 +45,11 @@ pub enum Verb {
     Check,
     /// Look for an update, install it, and wait for that
     Update,
-    /// Install from a folder with the files of a repository, such as a stick, and wait for that
+    /// Install from a bundle, or a folder with the files of a repository, and wait for that
     Apply {
-        /// The folder. The engine does not see /home and /root
-        folder: PathBuf,
+        /// The bundle or the folder. The engine does not see /home, /root and /tmp; `-` is a bundle
+        /// on standard input
+        file: PathBuf,
     },
     /// Stop what is under way; take back what waits for a reboot
     Reset,
@@ -95,10 +98,12 @@ impl Words {
                 let status = wait(client, &before).await?;
                 print(&finish(&status)?);
             }
-            Verb::Apply { folder } => {
-                let folder = std::path::absolute(&folder)
-                    .with_context(|| format!("finding {}", folder.display()))?;
-                let path = folder.to_str().context("the name of the folder is not text")?;
+            Verb::Apply { file } => {
+                let spool = (file.as_os_str() == "-").then(spool).transpose()?;
+                let file = spool.as_ref().map_or(file.as_path(), |spool| spool.path());
+                let path = std::path::absolute(file)
+                    .with_context(|| format!("finding {}", file.display()))?;
+                let path = path.to_str().context("the name of the file is not text")?;
                 let before = client.status().await?;
                 client.apply(path).await?;
                 let status = wait(client, &before).await?;
@@ -109,6 +114,17 @@ impl Words {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A bundle from standard input, kept until the update is over.
+fn spool() -> Result<tempfile::NamedTempFile> {
+    let mut spool = tempfile::Builder::new()
+        .prefix("bundle-")
+        .tempfile_in(SPOOL)
+        .with_context(|| format!("keeping the bundle in {SPOOL} (this takes root)"))?;
+    std::io::copy(&mut std::io::stdin().lock(), spool.as_file_mut())
+        .context("reading the bundle")?;
+    Ok(spool)
 }
 
 /// Waits until an update that was asked for after `before` is over.

@@ -390,6 +390,12 @@ impl Daemon {
         let Some(at) = self.look_at_health.filter(|at| *at <= now.up) else { return };
         if facts::is_proven(self.identity.as_ref()) {
             self.look_at_health = None;
+            let boot = facts::found(self.identity.as_ref()).boot;
+            if boot != self.around.boot {
+                boot.iter().for_each(|line| say(line));
+                self.around.boot = boot;
+                self.publish().await;
+            }
             self.strategy(strategy::Event::Healthy).await;
         } else {
             self.look_at_health = Some(at.max(now.up) + LOOK_AT_HEALTH);

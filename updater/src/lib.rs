@@ -4,6 +4,7 @@
 //! What is decided is decided in pure modules; shells read the facts and perform the steps.
 
 pub mod attempt;
+pub mod bundle;
 pub mod bus;
 pub mod client;
 pub mod clock;

@@ -1,7 +1,7 @@
 //! `update-engine`, and by the names `update-engine-client` and `update_engine_client` whoever asks
 //! it.
 
-use std::{env, ffi::OsString, path::Path, process::ExitCode};
+use std::{env, ffi::OsString, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -27,6 +27,9 @@ enum Command {
         /// The deadline of the whole boot is over: what is not healthy now will not be
         #[arg(long)]
         late: bool,
+        /// How long a version on trial may take to become healthy
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        deadline: u64,
     },
 }
 
@@ -44,8 +47,9 @@ fn main() -> ExitCode {
 fn serve(words: Vec<OsString>) -> Result<ExitCode> {
     match Engine::parse_from(words).command {
         None => runtime()?.block_on(daemon::run())?,
-        Some(Command::Health { late }) => {
-            health::run(&Options { is_late: late, ..Options::default() })?;
+        Some(Command::Health { late, deadline }) => {
+            let deadline = Duration::from_secs(deadline);
+            health::run(&Options { is_late: late, deadline, ..Options::default() })?;
         }
     }
     Ok(ExitCode::SUCCESS)

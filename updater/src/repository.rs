@@ -20,6 +20,7 @@ use payload::{
 };
 
 use crate::{
+    bundle::{Bundle, NotABundle},
     fetch::{Absent, Fetcher, File, Missed, NotFetched, Why},
     install::media::Folder,
 };
@@ -54,9 +55,33 @@ impl Source for Fetcher<'_> {
     }
 }
 
-/// A repository that somebody brought along, as a folder.
-#[derive(Clone, Debug)]
-pub struct Brought(pub PathBuf);
+/// A repository that somebody brought along.
+#[derive(Debug)]
+pub struct Brought {
+    path: PathBuf,
+    bundle: Option<Bundle>,
+}
+
+impl Brought {
+    /// A folder, or a bundle.
+    pub fn open(path: PathBuf) -> Result<Self, NotABundle> {
+        let bundle = if path.is_dir() { None } else { Some(Bundle::open(&path)?) };
+        Ok(Self { path, bundle })
+    }
+
+    /// A file of it, or one byte more than `max_bytes` of one that is longer.
+    fn read(&self, file: &str, max_bytes: u64) -> io::Result<Vec<u8>> {
+        let limit = max_bytes.saturating_add(1);
+        match &self.bundle {
+            Some(bundle) => bundle.read(file, limit),
+            None => {
+                let mut bytes = Vec::new();
+                let found = fs::File::open(self.path.join(file))?;
+                found.take(limit).read_to_end(&mut bytes).map(|_| bytes)
+            }
+        }
+    }
+}
 
 impl Source for Brought {
     fn get(
@@ -64,21 +89,17 @@ impl Source for Brought {
         file: File<'_>,
         check: &dyn Fn(&[u8]) -> Result<(), String>,
     ) -> Result<Option<Vec<u8>>, NotFetched> {
-        let path = self.0.join(file.path);
         let missed = |why| NotFetched::GivenUp {
             path: file.path.to_owned(),
             tries: 1,
             seconds: 0,
-            source: Missed { mirror: Shown::new(&self.0.display().to_string()), why },
+            source: Missed { mirror: Shown::new(&self.path.display().to_string()), why },
         };
-        let mut bytes = Vec::new();
-        let read = fs::File::open(&path)
-            .and_then(|found| found.take(file.max_bytes.saturating_add(1)).read_to_end(&mut bytes));
-        match read {
-            Ok(_) if bytes.len() as u64 > file.max_bytes => {
+        match self.read(file.path, file.max_bytes) {
+            Ok(bytes) if bytes.len() as u64 > file.max_bytes => {
                 Err(missed(Why::TooLong(file.max_bytes)))
             }
-            Ok(_) => match check(&bytes) {
+            Ok(bytes) => match check(&bytes) {
                 Ok(()) => Ok(Some(bytes)),
                 Err(why) => Err(missed(Why::Wrong(why))),
             },

@@ -403,7 +403,7 @@ fn a_patch_that_is_damaged_on_every_mirror_is_made_up_for_by_the_full_segment() 
 }
 
 #[test]
-fn a_folder_with_the_same_files_is_as_good_as_a_server() {
+fn a_folder_or_a_bundle_with_the_same_files_is_as_good_as_a_server() {
     let (files, root, new) = published(open());
     let (stick, home) = (TempDir::new().unwrap(), Home::new(root));
     for (path, bytes) in &files.0 {
@@ -411,8 +411,17 @@ fn a_folder_with_the_same_files_is_as_good_as_a_server() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    let brought = Brought(stick.path().to_owned());
+    let brought = Brought::open(stick.path().to_owned()).unwrap();
     assert_eq!(brought.turn(), 1);
+    assert_eq!(home.attempt(&brought, &Bad::default()).0, installed(&new));
+
+    let (bundle, home) = (stick.path().join("bundle.tar"), Home::new(home.root));
+    let mut archive = tar::Builder::new(fs::File::create(&bundle).unwrap());
+    for part in ["metadata", "targets", "objects"] {
+        archive.append_dir_all(part, stick.path().join(part)).unwrap();
+    }
+    archive.finish().unwrap();
+    let brought = Brought::open(bundle).unwrap();
     assert_eq!(home.attempt(&brought, &Bad::default()).0, installed(&new));
 }
 

@@ -82,6 +82,13 @@ Examples:
     Countersign(Countersign),
     /// Add such signatures to a release.
     AddCountersignature(AddCountersignature),
+    /// Put a release into one file, for machines without a network.
+    #[command(after_help = "\
+Examples:
+  update-publish bundle repo stable.tar --channel stable
+  update-publish bundle repo small.tar --channel stable --from 0.1.0-202611211553
+  ssh core@HOST sudo update-engine-client apply - < stable.tar")]
+    Bundle(Bundle),
     /// Sign anew what would expire, and the timestamp in any case.
     Refresh(Refresh),
     /// Show what is in a repository.
@@ -113,6 +120,23 @@ pub(crate) struct Signing {
     pub(crate) keys: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) lifetimes: Lifetimes,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bundle {
+    /// The repository.
+    pub(crate) repository: PathBuf,
+    /// The file to write.
+    pub(crate) file: PathBuf,
+    /// The channel that the machines follow.
+    #[arg(long)]
+    pub(crate) channel: String,
+    /// A release; otherwise the newest of the channel.
+    #[arg(long)]
+    pub(crate) version: Option<Version>,
+    /// Put patches for machines that run this version into it, too. Whole segments always are.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) from: Vec<Version>,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 //! It works on a folder of static files and needs no server. It signs with the keys that it is given
 //! as files and with no others; what lacks signatures is staged until others have added theirs.
 
+mod bundle;
 mod channels;
 mod check;
 mod cli;

@@ -24,6 +24,7 @@ use payload::{
 use serde_json::{Value, json};
 
 use crate::{
+    bundle,
     channels::{self, Change},
     check,
     cli::{Add, Arguments, Command, Entry, Init, Keys, Opening, Promote, Rotate, Signing},
@@ -83,6 +84,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Refresh(it) => {
             return printer.publish(&Repository::at(&it.repository), &it.signing, json!({}));
+        }
+        Command::Bundle(it) => {
+            let repository = Repository::at(&it.repository);
+            let current = repository.current()?;
+            let wish =
+                bundle::Wish { channel: &it.channel, version: it.version.as_ref(), from: &it.from };
+            let bundled = bundle::write(&repository, &current, &wish, &it.file)?;
+            let (version, bytes) = (&bundled.version, size(bundled.size_bytes));
+            let text =
+                format!("{}: {version}, {} files, {bytes}", it.file.display(), bundled.files);
+            printer.report(&serde_json::to_value(&bundled)?, &text);
         }
         Command::Status(it) => printer.status(&Repository::at(&it.repository))?,
         Command::Check(it) => {

@@ -150,6 +150,36 @@ fn a_second_release_costs_a_machine_far_less_and_everything_is_in_order() {
 }
 
 #[test]
+fn a_bundle_has_what_one_release_takes_and_no_more() {
+    let place = Place::begun();
+    place.image("1.0", "one");
+    place.image("1.1", "two");
+    for version in ["1.0", "1.1"] {
+        place.publish(&["add", "repo", version, "--channel", "alpha"]);
+    }
+    let bundle = |words: &[&str]| {
+        let words = [&["bundle", "repo", "a.tar", "--channel", "alpha", "--json"], words].concat();
+        let said: Value = serde_json::from_str(&place.good(&words)).unwrap();
+        let file = fs::File::open(place.path("a.tar")).unwrap();
+        let mut archive = tar::Archive::new(file);
+        let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into());
+        let names: Vec<PathBuf> = names.collect();
+        assert_eq!(said["files"], names.len());
+        let of = |folder| names.iter().filter(|name| name.starts_with(folder)).count();
+        (said["version"].clone(), of("metadata"), of("targets"), of("objects"))
+    };
+    // Two segments of /usr and the UKI; root, timestamp, snapshot, targets; channel and release.
+    assert_eq!(bundle(&[]), ("1.1".into(), 4, 2, 3));
+    assert_eq!(bundle(&["--version", "1.0"]), ("1.0".into(), 4, 2, 3));
+    let (_, _, _, objects) = bundle(&["--from", "1.0"]);
+    assert!(objects > 3, "{objects} objects");
+    let said = place.bad(&["bundle", "repo", "a.tar", "--channel", "alpha", "--from", "0.9"]);
+    assert!(said.contains("--from 0.9: ") && said.contains("has no patches against it"), "{said}");
+    let said = place.bad(&["bundle", "repo", "a.tar", "--channel", "beta"]);
+    assert!(said.contains("the channel beta has no release"), "{said}");
+}
+
+#[test]
 fn a_release_goes_its_way_through_channels_waves_and_trouble() {
     let place = Place::begun();
     place.image("1.0", "one");

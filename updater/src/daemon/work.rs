@@ -47,8 +47,14 @@ pub(super) fn update(
     let brought;
     let source: &dyn Source = match asked {
         Asked::Schedule | Asked::Operator => &fetcher,
-        Asked::File(folder) => {
-            brought = Brought(folder);
+        Asked::File(path) => {
+            brought = match Brought::open(path.clone()) {
+                Ok(brought) => brought,
+                Err(error) => {
+                    let error = anyhow::Error::new(error);
+                    return failed(Code::Transfer, &format!("{}: {error:#}", path.display()));
+                }
+            };
             &brought
         }
     };
