@@ -68,6 +68,16 @@ impl Artifacts {
         self.root.join("run").join(name)
     }
 
+    /// An image that was built under a name of its own: `image build --name`.
+    pub fn image_named(&self, name: &str) -> Result<Image, Error> {
+        Image::open(&self.root.join(name))
+    }
+
+    /// The build folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The newest image.
     pub fn image(&self) -> Result<Image, Error> {
         Image::open(&self.root.join("image"))

@@ -15,3 +15,4 @@ mod partition;
 mod power;
 mod provision;
 mod shipped;
+mod update;
