@@ -2,6 +2,7 @@
 //! files and the one thread that works, and does what it is told.
 
 mod facts;
+mod metrics;
 mod work;
 
 use std::{
@@ -38,6 +39,9 @@ use crate::{
 
 const STATE: &str = "/var/lib/update-engine";
 const RUN: &str = "/run/update-engine";
+/// How the last update ended.
+const LAST: &str = "last.json";
+const LAST_BYTES: usize = 1 << 16;
 const REBOOT_REQUIRED: &str = "/run/reboot-required";
 /// How often it is looked whether the version that runs is proven, while a lock waits for that.
 const LOOK_AT_HEALTH: Duration = Duration::from_secs(30);
@@ -99,9 +103,14 @@ pub async fn run() -> Result<()> {
         reboot_waits_for: None,
         boot: found.boot,
         bad: found.bad,
+        last_before: last_before(),
         warnings: settings.warnings.clone(),
     };
     let (status, seen) = watch::channel(Status::of(&engine, &around, now));
+    match metrics::listen(&Path::new(RUN).join("metrics.sock")) {
+        Ok(listener) => drop(tokio::spawn(metrics::serve(listener, seen.clone()))),
+        Err(error) => say(&format!("listening for collectors of metrics in {RUN}: {error}")),
+    }
     let connection = connection::Builder::system()
         .serve_at(bus::PATH, Manager::new(wish, seen))
         .name(bus::NAME)
@@ -416,11 +425,18 @@ impl Daemon {
     }
 }
 
+/// How the last update of an engine before this one ended, where somebody still can tell.
+fn last_before() -> Option<End> {
+    let state: &dyn crate::install::media::Folder = &Directory(STATE.into());
+    let text = state.load(LAST, LAST_BYTES).ok().flatten()?;
+    serde_json::from_slice(&text).ok()
+}
+
 /// Keeps how an update ended, for whoever asks after a restart.
 fn record(end: &End) {
     let state: &dyn crate::install::media::Folder = &Directory(STATE.into());
     match serde_json::to_vec_pretty(end) {
-        Ok(bytes) => warn(state.replace("last.json", &bytes), STATE),
+        Ok(bytes) => warn(state.replace(LAST, &bytes), STATE),
         Err(error) => say(&format!("keeping how the update ended: {error}")),
     }
 }

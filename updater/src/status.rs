@@ -36,6 +36,9 @@ pub struct Status {
     pub attempts: u64,
     /// How the last one ended.
     pub last: Option<End>,
+    /// How the last one ended before the engine started.
+    #[serde(default)]
+    pub last_before: Option<End>,
     /// How many failed since the last that did not.
     pub failures: u32,
     /// What the reboot into the new version waits for.
@@ -61,6 +64,8 @@ pub struct Around {
     pub boot: Option<String>,
     /// Versions that failed here.
     pub bad: Vec<(String, String)>,
+    /// How the last update before the engine's start ended.
+    pub last_before: Option<End>,
     /// What is odd about the configuration.
     pub warnings: Vec<String>,
 }
@@ -99,6 +104,7 @@ impl Status {
             next_check_seconds: engine.wake().map(|wake| wake.saturating_sub(now.up).as_secs()),
             attempts: engine.attempts(),
             last: engine.last().cloned(),
+            last_before: around.last_before.clone(),
             failures: engine.failures(),
             reboot_waits_for: around.reboot_waits_for.clone(),
             boot: around.boot.clone(),
@@ -159,7 +165,12 @@ impl Status {
             say(format!("The reboot waits for {waits}."));
         }
         match &self.last {
-            None => say("No update was tried since the engine started.".to_owned()),
+            None => {
+                say("No update was tried since the engine started.".to_owned());
+                if let Some(end) = &self.last_before {
+                    say(format!("Before that: {}", end.sentence()));
+                }
+            }
             Some(end) => say(end.sentence()),
         }
         if let Some(seconds) = self.next_check_seconds {
