@@ -43,8 +43,8 @@ const RUN: &str = "/run/update-engine";
 const LAST: &str = "last.json";
 const LAST_BYTES: usize = 1 << 16;
 const REBOOT_REQUIRED: &str = "/run/reboot-required";
-/// How often it is looked whether the version that runs is proven, while a lock waits for that.
-const LOOK_AT_HEALTH: Duration = Duration::from_secs(30);
+/// How often it is looked whether the version that runs is proven, until it is.
+const LOOK_AT_HEALTH: Duration = Duration::from_secs(5);
 
 /// What somebody who works in another thread tells.
 #[derive(Debug)]

@@ -30,6 +30,8 @@ const UKI_BYTES_MAX: usize = 256 << 20;
 /// The verdict on this boot.
 const VERDICT: &str = "health.json";
 const VERDICT_BYTES_MAX: usize = 1 << 20;
+/// What a boot is over with, but for the judgement on it.
+const BOOTED: &str = "multi-user.target";
 /// Boot Loader Interface: the file that this system was booted from, if it has a counter.
 const BOOT_COUNT_PATH: &str = "/sys/firmware/efi/efivars/\
                                LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
@@ -138,6 +140,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let reasons = loop {
         let mut results = check(&options.folders);
         results.extend(of_disk.clone());
+        if options.is_late {
+            results.extend(not_booted());
+        }
         let verdict = judge(&boot, &results);
         keep(&verdicts, &verdict)?;
         match verdict {
@@ -291,13 +296,45 @@ fn check(folders: &Folders) -> Results {
 }
 
 fn failed_units() -> io::Result<Vec<String>> {
+    systemctl(&["list-units", "--state=failed", "--plain"]).map(|list| units(&list))
+}
+
+/// What keeps a boot, which has had its time, from being over.
+fn not_booted() -> Results {
+    let failure = match systemctl(&["is-active", BOOTED]) {
+        Ok(_) => return Results::new(),
+        Err(_) => match systemctl(&["list-jobs"]) {
+            Ok(list) => format!("{BOOTED} is not reached: {}", running_jobs(&list)),
+            Err(error) => format!("systemctl: {error}"),
+        },
+    };
+    Results::from([("boot".to_owned(), Outcome { is_required: true, failure: Some(failure) })])
+}
+
+/// Units that are being started or stopped, of a list of jobs (`ID UNIT TYPE STATE`): the others
+/// wait for them.
+fn running_jobs(list: &str) -> String {
+    let units = list.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (unit, kind, state) = (words.nth(1)?, words.next()?, words.next()?);
+        // Ours is the one that asks.
+        (state == "running" && !unit.starts_with("update-engine"))
+            .then(|| format!("{unit} ({kind})"))
+    });
+    let units: Vec<String> = units.collect();
+    match units.is_empty() {
+        true => "nothing is being started".to_owned(),
+        false => format!("{} has no end", units.join(", ")),
+    }
+}
+
+fn systemctl(arguments: &[&str]) -> io::Result<String> {
     let mut systemctl = Command::new("systemctl");
-    systemctl.args(["list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"]);
-    let output = systemctl.output()?;
+    let output = systemctl.args(arguments).args(["--no-legend", "--no-pager"]).output()?;
     if !output.status.success() {
         return Err(io::Error::other(output.status.to_string()));
     }
-    Ok(units(&String::from_utf8_lossy(&output.stdout)))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The first word of each line. This program's own unit is not one of what it judges.
@@ -340,6 +377,14 @@ mod tests {
         assert_eq!(file("\\EFI\\Linux\\pithos_1+2-1.efi\0").unwrap(), "pithos_1+2-1.efi");
         assert_eq!(file("\\EFI\\Linux\\other.efi\0"), None);
         assert_eq!(file(""), None);
+    }
+
+    #[test]
+    fn what_a_boot_waits_for_is_what_runs_of_its_jobs() {
+        let list = "112 boot-complete.target start waiting\n121 hangs.service start running\n\
+                    130 update-engine-trial.service start running\n16 multi-user.target start waiting\n";
+        assert_eq!(running_jobs(list), "hangs.service (start) has no end");
+        assert_eq!(running_jobs(""), "nothing is being started");
     }
 
     #[test]
