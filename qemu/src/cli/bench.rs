@@ -3,6 +3,7 @@
 //! The build is measured from outside, as the program that `./pith image` starts.
 
 mod documents;
+mod updates;
 
 pub(crate) use documents::Measure;
 
@@ -31,6 +32,9 @@ pub(crate) struct Bench {
     /// Leave out the boots (some minutes).
     #[arg(long)]
     no_boots: bool,
+    /// Leave out the updates (some minutes).
+    #[arg(long)]
+    no_updates: bool,
 }
 
 impl Bench {
@@ -46,6 +50,9 @@ impl Bench {
         if !self.no_boots {
             text.push_str(&boots(&artifacts)?);
             text.push_str(&documents::documents(&artifacts)?);
+        }
+        if !self.no_updates {
+            text.push_str(&updates::updates()?);
         }
         fs::write(&self.output, text)
             .with_context(|| format!("writing {}", self.output.display()))?;

@@ -136,8 +136,10 @@ fn a_machine_goes_from_release_to_release_and_keeps_what_is_its_own() -> Result<
     machine.reboot()?;
     is_proven(&machine, SECOND)?;
     ensure!(machine.ask("cat /etc/example/arrives")? == "of the second");
-    let why = machine.ask("update-engine-client why")?;
-    ensure!(why.contains(&format!("updated from {FIRST} and is proven")), "{why}");
+    // The engine looks every few seconds.
+    machine.ask(&format!(
+        "until update-engine-client why | grep 'updated from {FIRST} and is proven'; do sleep 1; done"
+    ))?;
 
     let said = update(&machine)?;
     ensure!(said.contains(&format!("reboot needed: {THIRD} boots next")), "{said}");
@@ -254,4 +256,51 @@ fn a_release_that_init_cannot_open_is_left() -> Result<()> {
         let tree = slot(disk, &format!("pithos_{SECOND}_verity"))?;
         Ok(disk.write_all_at(&[0; 4096], tree.start)?)
     })
+}
+
+/// How often the power goes: `PITHOS_KILLS`.
+const KILLS: u32 = 4;
+
+#[test]
+fn power_that_goes_at_any_moment_of_updates_leaves_a_machine_that_boots() -> Result<()> {
+    let _seat = harness::seats(1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let kills = number("PITHOS_KILLS").map_or(KILLS, |kills| kills as u32);
+    let clock = std::time::UNIX_EPOCH.elapsed()?.as_nanos() as u64;
+    let mut random = number("PITHOS_SEED").unwrap_or(clock);
+    println!("PITHOS_SEED={random} makes the same moments again");
+    let server = Server::of(releases::repository()?)?;
+    let folder = tempfile::tempdir()?;
+    let fresh = || machine("power", &folder, &server, ("stable", "reboot"));
+    let mut machine = fresh()?.start()?;
+    machine.wait_ready()?;
+    let mut seen = FIRST.to_owned();
+    for kill in 1..=kills {
+        // What an update takes here, with the reboot and half of the boot after it.
+        let range = machine.since_boot() * 3;
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = range.mul_f64((random >> 40) as f64 / (1u64 << 24) as f64);
+        machine.ask("sudo update-engine-client check")?;
+        std::thread::sleep(moment);
+        machine = machine.pull_plug().start()?;
+        machine.wait_ready().with_context(|| format!("after kill {kill}"))?;
+        let version = machine.ask("sed -n s/^IMAGE_VERSION=//p /usr/lib/os-release")?;
+        println!("kill {kill}: {moment:.1?} after asking {seen} for an update: {version} boots");
+        ensure!([FIRST, SECOND, THIRD].contains(&version.as_str()), "{version} runs");
+        ensure!(version >= seen, "{version} runs, and before it was {seen}");
+        machine.ask("until systemctl is-active boot-complete.target; do sleep 1; done")?;
+        is_proven(&machine, &version)?;
+        let bad = machine.ask("update-engine-client status --json")?;
+        ensure!(bad.contains(r#""bad": []"#), "power that goes is nobody's fault: {bad}");
+        seen = version;
+        if seen == THIRD && kill < kills {
+            drop(machine.pull_plug());
+            machine = fresh()?.start()?;
+            machine.wait_ready()?;
+            seen = FIRST.to_owned();
+        }
+    }
+    machine.power_off()?;
+    Ok(())
 }
