@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("updater", &["payload", "layout", "block", "http-client"]),
     ("payload", &["layout"]),
     ("tuf-conformance", &["payload", "http-client"]),
-    ("image", &["layout"]),
+    ("image", &["layout", "payload"]),
     ("publisher", &["image", "payload", "layout"]),
     ("qemu", &[]),
 ];
