@@ -127,12 +127,13 @@ pub fn sign(order: &Order, progress: &Progress) -> Result<()> {
         manifest.artifacts = vec![disk::artifact(&raw, &|_, _| ())?];
     } else {
         let compressing = progress.transfer("compressing the disk", DISK_BYTES);
+        let (zst, qcow2) =
+            (work.join(version.artifact("raw.zst")), work.join(version.artifact("qcow2")));
         let made = formats::write_all(
             &formats::Request {
                 raw: &raw,
                 partitions: &partitions,
-                zst: &work.join(version.artifact("raw.zst")),
-                qcow2: &work.join(version.artifact("qcow2")),
+                travelling: Some(formats::Travelling { zst: &zst, qcow2: &qcow2 }),
             },
             &|done, _| compressing.with(done),
         )?;

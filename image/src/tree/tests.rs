@@ -92,8 +92,8 @@ impl Workshop {
                 to: "/usr/bin/ours".to_owned(),
                 executable: true,
             }],
-            overlay: self.at("overlay/usr").is_dir().then(|| self.at("overlay/usr")).as_deref(),
-            security_epoch: Some(7),
+            overlay: self.at("mine").is_dir().then(|| self.at("mine")).as_deref(),
+            security_epoch: self.at("mine").is_dir().then_some(7),
             release: &release,
             bin: &self.at("bin"),
             out: &self.at(out),
@@ -175,6 +175,23 @@ fn a_root_becomes_usr() {
     "#]]
     .assert_eq(&shop.listing("tree/usr"));
     assert_eq!(shop.listing("root"), root, "the source has not changed");
+}
+
+#[test]
+fn files_of_an_image_builder_are_laid_over_ours() {
+    let shop = Workshop::new();
+    shop.base().unwrap();
+    shop.file("mine/share/pithos/etc/issue", "of mine\n", 0o600);
+    shop.file("mine/lib/more", "more\n", 0o600);
+    shop.overlay("tree").unwrap();
+    let read = |path: &str| fs::read_to_string(shop.at(path)).unwrap();
+    assert_eq!(read("tree/usr/share/pithos/etc/issue"), "of mine\n");
+    assert_eq!(read("tree/usr/lib/more"), "more\n");
+    assert_eq!(read("tree/usr/share/pithos/update/security-epoch"), "7\n");
+    // What the build itself writes is not theirs.
+    shop.file("mine/lib/os-release", "ID=mine\n", 0o644);
+    let error = shop.overlay("other").unwrap_err();
+    assert!(said(&error).contains("/usr/lib/os-release is made by the build"), "{error}");
 }
 
 #[test]
