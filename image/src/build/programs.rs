@@ -117,6 +117,10 @@ pub(super) fn build(places: &Places, compiler: &Path, progress: &Progress) -> Re
         "-Clinker=rust-lld".to_owned(),
         "-Clinker-flavor=ld.lld".to_owned(),
         "-Clink-self-contained=yes".to_owned(),
+        // They abort where they panic: nobody looks a frame up.
+        "-Clink-arg=--no-eh-frame-hdr".to_owned(),
+        // A bit for each word that is to be relocated, not 24 bytes.
+        "-Clink-arg=--pack-dyn-relocs=relr".to_owned(),
     ];
     let target = places.build.join("target");
     let mut command = Command::new(cargo);

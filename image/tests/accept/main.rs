@@ -80,6 +80,14 @@ fn said(command: &mut Command) -> String {
 }
 
 #[test]
+fn ignition_keeps_to_its_size() {
+    let programs = Image::newest().manifest.programs;
+    let ignition = programs.iter().find(|program| program.name == "ignition").expect("ignition");
+    let size_bytes = ignition.size_bytes;
+    assert!(size_bytes <= 4_000_000, "ignition has {size_bytes} bytes, and may have 4 MB");
+}
+
+#[test]
 fn sfdisk_and_sgdisk_find_nothing_wrong_with_the_table() {
     let image = Image::newest();
     let raw = image.file("raw");
