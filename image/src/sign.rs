@@ -67,14 +67,22 @@ pub struct Order {
 
 /// Signs an image.
 pub fn sign(order: &Order, progress: &Progress) -> Result<()> {
-    let from = |file: &str| order.image.join(file);
-    let unsigned = Manifest::read(&from(manifest::FILE))?;
-    let version: Version = unsigned.version.parse().context("reading the manifest")?;
     let work = order.to.with_extension("tmp");
     remove(&work)?;
     fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
+    let version = make(order, &work, progress).inspect_err(|_| drop(remove(&work)))?;
+    remove(&order.to)?;
+    fs::rename(&work, &order.to).with_context(|| format!("naming {}", order.to.display()))?;
+    progress.line(format!("PithOS {version}, signed, is in {}", order.to.display()));
+    Ok(())
+}
 
-    let signed = programs(order, &unsigned, &from(&version.artifact("raw")), &work)?;
+/// Makes it in a folder to work in. Says its version.
+fn make(order: &Order, work: &Path, progress: &Progress) -> Result<Version> {
+    let from = |file: &str| order.image.join(file);
+    let unsigned = Manifest::read(&from(manifest::FILE))?;
+    let version: Version = unsigned.version.parse().context("reading the manifest")?;
+    let signed = programs(order, &unsigned, &from(&version.artifact("raw")), work)?;
     let keys = match (&order.signer, order.enroll) {
         (_, false) => vec![],
         (Signer::Key { key, certificate }, true) => {
@@ -153,11 +161,8 @@ pub fn sign(order: &Order, progress: &Progress) -> Result<()> {
         fs::remove_file(left).with_context(|| format!("removing {}", left.display()))?;
     }
     manifest.write(&work.join(manifest::FILE))?;
-    checksums(&manifest, &work)?;
-    remove(&order.to)?;
-    fs::rename(&work, &order.to).with_context(|| format!("naming {}", order.to.display()))?;
-    progress.line(format!("PithOS {}, signed, is in {}", manifest.version, order.to.display()));
-    Ok(())
+    checksums(&manifest, work)?;
+    Ok(version)
 }
 
 fn checksums(manifest: &Manifest, folder: &Path) -> Result<()> {
