@@ -16,6 +16,8 @@ pub mod member;
 pub mod refusal;
 pub mod request;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod snapshot;
 pub mod state;
 pub mod store;

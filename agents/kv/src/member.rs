@@ -313,8 +313,9 @@ impl<C: Consensus> Work<C> {
                 self.tick();
             }
             self.commit()?;
-            let was_sweeping = std::mem::replace(&mut is_sweeping, self.state.sweep(SWEEP));
-            if was_sweeping || is_sweeping {
+            if self.state.store().is_sweeping() {
+                is_sweeping = self.state.sweep(SWEEP);
+                // Also that it is over: who asked for it to be done waits to see it.
                 self.publish();
             }
             self.shorten()?;

@@ -6,7 +6,7 @@
 
 pub mod piece;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod txn;
 
 use bytes::Bytes;

@@ -207,6 +207,19 @@ fn without_room_nothing_is_added_until_there_is_some() {
 }
 
 #[test]
+fn a_compaction_to_the_end_comes_back_when_the_versions_are_gone() {
+    let folder = folder();
+    let kvd = Kvd::start(folder.path(), &[]);
+    let size = || kvd.call("maintenance/status", &json!({}))["dbSize"].clone();
+    for value in ["one", "two", "three"] {
+        kvd.call("kv/put", &put("foo", value));
+    }
+    assert_eq!(size(), json!((3 * (256 + 3) + 11).to_string()));
+    kvd.call("kv/compaction", &json!({"revision": "4", "physical": true}));
+    assert_eq!(size(), json!((256 + 3 + 5).to_string()));
+}
+
+#[test]
 fn a_folder_is_for_one_at_a_time() {
     let folder = folder();
     let _kvd = Kvd::start(folder.path(), &[]);
