@@ -76,13 +76,13 @@ impl Attempt<'_> {
 
     fn update(&self) -> Result<Release, Over> {
         let mut repository = Repository::refresh(self.trust, self.source, self.clock)?;
-        let release = self.choose(&mut repository)?;
-        self.install(&repository, &release)?;
+        let (release, goes_back) = self.choose(&mut repository)?;
+        self.install(&repository, &release, goes_back)?;
         Ok(release)
     }
 
-    /// What is for this machine, now.
-    fn choose(&self, repository: &mut Repository<'_>) -> Result<Release, Over> {
+    /// What is for this machine, now, and whether it is sent back to that.
+    fn choose(&self, repository: &mut Repository<'_>) -> Result<(Release, bool), Over> {
         let text = repository.target(&Channel::target(self.channel), channel::MAX_BYTES)?;
         let channel = Channel::parse(self.channel, &text).map_err(|e| metadata(&e))?;
         let machine = Machine {
@@ -117,15 +117,20 @@ impl Attempt<'_> {
             countersign::check(&release, rebuilders, &entry.countersignatures)
                 .map_err(|e| metadata(&e))?;
         }
-        Ok(release)
+        Ok((release, channel.sends_back(&machine, entry)))
     }
 
-    fn install(&self, repository: &Repository<'_>, release: &Release) -> Result<(), Over> {
+    fn install(
+        &self,
+        repository: &Repository<'_>,
+        release: &Release,
+        goes_back: bool,
+    ) -> Result<(), Over> {
         let running = Images::of(self.media, self.identity)?;
         let facts = running.running;
         let (version, size_bytes) = (release.version.clone(), release.fetch_bytes(&facts));
         (self.tell)(Event::Offered { version, size_bytes });
-        let wanted = Wanted::from(release);
+        let wanted = Wanted { goes_back, ..Wanted::from(release) };
         let (hash, failing) = (&self.identity.root_hash, self.failing.clone());
         let mut installer = Installer::begin(self.media, hash, wanted, failing)?;
         loop {
@@ -136,7 +141,7 @@ impl Attempt<'_> {
                     (self.tell)(Event::Fetched { bytes: size_bytes.saturating_sub(left) });
                 }
                 Some(Step::Prove) => (self.tell)(Event::Verifying),
-                Some(Step::Name(_) | Step::Arm) => (self.tell)(Event::Finalizing),
+                Some(Step::Name(_) | Step::Arm | Step::Retire) => (self.tell)(Event::Finalizing),
                 Some(Step::Remove(_) | Step::SyncEsp | Step::Empty(_)) | None => {}
             }
             match installer.advance()? {
@@ -254,7 +259,8 @@ fn left_bytes(installer: &Installer<'_>, release: &Release, running: &Running) -
         | Step::Empty(_)
         | Step::Prove
         | Step::Name(_)
-        | Step::Arm => None,
+        | Step::Arm
+        | Step::Retire => None,
     });
     let bytes = pieces.map(|piece| {
         let (image, source) = image(release, running, piece.image);

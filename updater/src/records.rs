@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     install::media::Folder,
-    slots::{Slots, Trial},
+    slots::{Slots, Trial, Uki},
 };
 
 /// No record has more.
@@ -131,7 +131,11 @@ impl Installed {
                 reason: format!("it was started {done} times and never came up healthy"),
             }),
             Some(_) => Outcome::Waiting,
-            // It was proven once, and an operator went back to this one.
+            // It was proven once. Either this machine is sent back to it, and has left behind what
+            // runs, or an operator went back to this one.
+            None if slots.content(slots.booted).ukis().iter().any(Uki::is_retired) => {
+                Outcome::Waiting
+            }
             None => Outcome::Nothing,
         }
     }

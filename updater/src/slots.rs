@@ -31,6 +31,9 @@ pub struct Trial {
     pub done: u32,
 }
 
+/// Of a version that was proven and is left behind. One that used its boots up has tried some.
+const RETIRED: Trial = Trial { left: 0, done: 0 };
+
 /// What is in a slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Content {
@@ -128,6 +131,17 @@ impl Uki {
         let Trial { left, done } = self.trial.unwrap_or(Trial { left: 0, done: 0 });
         let trial = Some(Trial { left: 0, done: done.saturating_add(left) });
         Self { version: self.version.clone(), trial }
+    }
+
+    /// The same as it is left behind for an older version: no boots left, and none tried.
+    pub fn retired(&self) -> Self {
+        Self { version: self.version.clone(), trial: Some(RETIRED) }
+    }
+
+    /// Whether it was left behind for an older version. The boot loader takes it when nothing else
+    /// is left, and counts a boot then.
+    pub fn is_retired(&self) -> bool {
+        self.trial == Some(RETIRED)
     }
 
     /// Whether its boots are used up.

@@ -283,6 +283,11 @@ impl Channel {
             .find(|entry| entry.version == back.to && entry.variants.contains(&machine.variant))
     }
 
+    /// Whether `entry` is what `machine` has to go back to: a permission that was signed.
+    pub fn sends_back(&self, machine: &Machine, entry: &Entry) -> bool {
+        self.downgrade(machine).is_some_and(|back| back.version == entry.version)
+    }
+
     /// Whether `machine` may take the release `found`, which is what `entry` stands for. To be asked
     /// again after the description was fetched: an entry and its description have to agree.
     pub fn permits(&self, machine: &Machine, entry: &Entry, found: &Release) -> Result<(), Error> {
@@ -299,7 +304,7 @@ impl Channel {
                 entry.version, entry.security_epoch, found.security_epoch
             ));
         }
-        let back = self.downgrade(machine).is_some_and(|back| back.version == entry.version);
+        let back = self.sends_back(machine, entry);
         if !back && found.security_epoch < machine.security_epoch {
             return wrong(format!(
                 "{} has the security epoch {}, and this machine has run {}",

@@ -222,7 +222,8 @@ pub(crate) fn other(
         Content::Foreign { usr, .. } => return Ok(Err(format!("slot {slot:?} has `{usr}`"))),
         Content::Version { version, root_hash, ukis } => (version, root_hash, ukis),
     };
-    let Some(uki) = ukis.iter().find(|uki| !uki.is_spent()) else {
+    // One that was left behind for this version is behind it, and still whole.
+    let Some(uki) = ukis.iter().find(|uki| !uki.is_spent() || uki.is_retired()) else {
         return Ok(Err(format!("version {version} has no UKI on the ESP with tries left")));
     };
     let name = uki.name();

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     Media,
     media::Folder,
-    plan::{Facts, Image, Piece, Refused, Step, Wanted, plan},
+    plan::{Facts, Image, Piece, Refused, Step, UNFINISHED, Wanted, plan},
 };
 use crate::{
     records::{Installed, RecordError},
@@ -178,6 +178,7 @@ impl<'m> Installer<'m> {
                 Step::Empty(slot) => self.empty(slot)?,
                 Step::Name(slot) => self.name(slot)?,
                 Step::Arm => self.arm()?,
+                Step::Retire => self.retire()?,
             }
             self.steps.pop_front();
         }
@@ -352,6 +353,50 @@ impl<'m> Installer<'m> {
             .and_then(|()| esp.sync())
             .map_err(io_error(format!("naming {name} on the ESP")))
     }
+    /// Leaves what runs behind, for an older version that is there to boot. FAT may lose a file
+    /// whose name is being changed, and the boot loader is about to change the other's: so a copy
+    /// gets the new name before the old one goes.
+    fn retire(&self) -> Result<(), Error> {
+        let esp = self.media.esp();
+        // It may have been there to boot all the time: then this is what says that it is to be.
+        self.installed.save(self.media.state())?;
+        let files = esp.list().map_err(io_error("listing /EFI/Linux of the ESP"))?;
+        let own = files.iter().filter_map(|file| Uki::parse(&file.name));
+        let own = own.filter(|uki| uki.version == self.installed.from && !uki.is_retired());
+        for uki in own {
+            let (from, to) = (uki.name(), uki.retired().name());
+            let doing = || format!("copying {from} to {to} on the ESP");
+            copy(esp, &from, &to).map_err(|error| io_error(doing())(error))?;
+            esp.remove(&from)
+                .and_then(|()| esp.sync())
+                .map_err(io_error(format!("removing {from} from the ESP")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes `to` what `from` is; all of it, or nothing.
+fn copy(folder: &dyn Folder, from: &str, to: &str) -> io::Result<()> {
+    let expected = sha256_of(folder, from)?;
+    if sha256_of(folder, to).is_ok_and(|found| found == expected) {
+        return Ok(());
+    }
+    let unfinished = format!("{}{UNFINISHED}", from.trim_end_matches(".efi"));
+    let (mut chunk, mut at) = (vec![0; CHUNK_BYTES], 0);
+    loop {
+        let read = folder.read(from, at, &mut chunk)?;
+        folder.write(&unfinished, at, &chunk[..read])?;
+        at += read as u64;
+        if read < chunk.len() {
+            break;
+        }
+    }
+    folder.sync_file(&unfinished)?;
+    if sha256_of(folder, &unfinished)? != expected {
+        return Err(io::Error::other("it reads back wrong"));
+    }
+    folder.rename(&unfinished, to)?;
+    folder.sync()
 }
 
 /// Reads the facts that a plan is made from.

@@ -26,6 +26,8 @@ pub struct Wanted {
     pub uki: Pieces,
     /// Of the whole UKI.
     pub uki_sha256: Digest,
+    /// Whether it may be older than what runs: somebody signed that.
+    pub goes_back: bool,
 }
 
 /// Bytes that come in pieces, each of which can be verified.
@@ -97,6 +99,8 @@ pub enum Step {
     Name(Slot),
     /// The UKI gets the name by which the boot loader finds it.
     Arm,
+    /// The UKI of what runs, which is newer, gets a name by which the boot loader takes it last.
+    Retire,
 }
 
 /// Why a version is not installed on this machine.
@@ -166,6 +170,7 @@ impl From<&Release> for Wanted {
             usr: (&release.usr.image).into(),
             uki: (&release.uki.image).into(),
             uki_sha256: release.uki.sha256,
+            goes_back: false,
         }
     }
 }
@@ -208,7 +213,8 @@ impl Wanted {
     }
 }
 
-const UNFINISHED: &str = ".new";
+/// What the name of a file on the ESP ends with until it is whole.
+pub(super) const UNFINISHED: &str = ".new";
 
 /// Whether a file of the ESP is a UKI of ours that was not finished.
 pub(super) fn is_unfinished(name: &str) -> bool {
@@ -222,11 +228,13 @@ pub fn plan(wanted: &Wanted, facts: &Facts) -> Result<Vec<Step>, Refused> {
     if slots.version() == version {
         return Err(Refused::Runs(version.clone()));
     }
-    if version.cmp(slots.version()).is_le() {
+    let is_older = version < slots.version();
+    if is_older && !wanted.goes_back {
         let (version, runs) = (version.clone(), slots.version().clone());
         return Err(Refused::Older { version, runs });
     }
-    if slots.content(slots.booted).ukis().first().is_some_and(|uki| uki.trial.is_some())
+    let own = slots.content(slots.booted).ukis();
+    if own.first().is_some_and(|uki| uki.trial.is_some() && !uki.is_retired())
         && let Content::Version { version: other, ukis, .. } = slots.content(slot)
         && ukis.iter().any(|uki| !uki.is_spent())
     {
@@ -275,6 +283,12 @@ pub fn plan(wanted: &Wanted, facts: &Facts) -> Result<Vec<Step>, Refused> {
             steps.push(Step::Remove(file.name.clone()));
         }
     }
+    let retires = is_older && own.iter().any(|uki| !uki.is_retired());
+    let retire = retires.then_some(Step::Retire);
+    let is_own =
+        |file: &&File| Uki::parse(&file.name).is_some_and(|uki| uki.version == *slots.version());
+    let copy_bytes = facts.files.iter().filter(is_own).map(|file| file.size_bytes).max();
+    let copy_bytes = if retires { copy_bytes.unwrap_or(0) } else { 0 };
     if armed {
         let left = facts.files.iter().any(|file| file.name == unfinished);
         steps.extend(left.then_some(Step::Remove(unfinished)));
@@ -283,9 +297,10 @@ pub fn plan(wanted: &Wanted, facts: &Facts) -> Result<Vec<Step>, Refused> {
         steps.push(Step::SyncEsp);
     }
     if armed {
+        steps.extend(retire);
         return Ok(steps);
     }
-    let needed_bytes = wanted.uki.size_bytes + ESP_SPARE_BYTES;
+    let needed_bytes = wanted.uki.size_bytes + copy_bytes + ESP_SPARE_BYTES;
     if needed_bytes > room_bytes {
         return Err(Refused::EspFull { version: version.clone(), needed_bytes, room_bytes });
     }
@@ -299,5 +314,6 @@ pub fn plan(wanted: &Wanted, facts: &Facts) -> Result<Vec<Step>, Refused> {
     let missing = facts.uki_pieces..wanted.uki.count();
     steps.extend(missing.map(|index| write(Image::Uki, index)));
     steps.push(Step::Arm);
+    steps.extend(retire);
     Ok(steps)
 }

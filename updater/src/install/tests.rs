@@ -73,6 +73,7 @@ impl Made {
             usr: pieces(&usr, 3 * BLOCK_BYTES as usize),
             uki: pieces(&uki, 1000),
             uki_sha256: Digest::of(&uki),
+            goes_back: false,
         };
         Self { wanted, usr, verity, uki }
     }

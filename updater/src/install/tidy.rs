@@ -68,9 +68,14 @@ pub fn tidy(media: &dyn Media, slots: &Slots, booted: Option<&str>) -> Result<Ve
 }
 
 /// Takes an installed version back that is not proven, and what attempts have left on the ESP. A
-/// version that has proven itself stays. Says which files went.
+/// version that has proven itself stays, and what runs is the first again. Says which files went.
 pub fn take_back(media: &dyn Media, slots: &Slots) -> Result<Vec<String>, Error> {
     let esp = media.esp();
+    if let Some(retired) = slots.content(slots.booted).ukis().iter().find(|uki| uki.is_retired()) {
+        let (from, to) = (retired.name(), retired.version.uki_name(None));
+        let doing = format!("naming {from} {to} on the ESP");
+        esp.rename(&from, &to).and_then(|()| esp.sync()).map_err(io_error(doing))?;
+    }
     let files = esp.list().map_err(io_error("listing /EFI/Linux of the ESP"))?;
     let goes = |name: &str| match Uki::parse(name) {
         Some(uki) => uki.version != *slots.version() && uki.trial.is_some(),

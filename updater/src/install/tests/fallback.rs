@@ -167,3 +167,58 @@ fn a_trial_finds_damage_to_what_it_runs_from() {
     assert_eq!(failed, ["uki", "usr"]);
     assert!(matches!(power_on(&machine, &[]), Err(NoBoot::Lost(_))));
 }
+
+/// Version 2 ran, and the machine was sent back to version 1, which is booted on trial.
+fn sent_back() -> (Machine, Booted) {
+    let [old, new] = versions();
+    let machine = machine(&new, Holds::Nothing);
+    let back = Made { wanted: Wanted { goes_back: true, ..old.wanted.clone() }, ..old };
+    install(&machine, new.root_hash(), &back).unwrap();
+    assert_eq!(outcome(&machine, new.root_hash()), Outcome::Waiting);
+    machine.settle();
+    let booted = power_on(&machine, &[&back, &new]).unwrap();
+    assert_eq!((booted.version.as_str(), booted.on_trial), ("1", true));
+    (machine, booted)
+}
+
+#[test]
+fn a_version_that_a_machine_was_sent_back_to_falls_back_to_the_newer_one() {
+    let [old, new] = versions();
+    let known = [&old, &new];
+    // It never comes up.
+    let (machine, _) = sent_back();
+    let mut boots = vec![];
+    for _ in 0..3 {
+        machine.settle();
+        boots.push(power_on(&machine, &known).unwrap().version);
+    }
+    assert_eq!(boots, ["1", "1", "2"]);
+    assert!(matches!(outcome(&machine, new.root_hash()), Outcome::Failed(_)));
+
+    // It comes up, and is not healthy.
+    let (machine, booted) = sent_back();
+    let trial = boot(&machine, &booted).unwrap();
+    let other = other(&machine, &booted.root_hash).unwrap();
+    assert_eq!(then(&trial, other), Then::FallBack { to: new.wanted.version.clone() });
+    give_up(&machine, &trial, &booted.root_hash, &["ssh: no answer".to_owned()]).unwrap();
+    machine.settle();
+    let booted = power_on(&machine, &known).unwrap();
+    assert_eq!(booted.version, "2");
+    // That one has been left behind, and proves itself once more.
+    super::boot::bless(&machine, &booted).unwrap();
+    machine.settle();
+    let booted = power_on(&machine, &known).unwrap();
+    assert_eq!((booted.version.as_str(), booted.on_trial), ("2", false));
+}
+
+#[test]
+fn a_machine_that_is_not_to_go_back_after_all_stays() {
+    let [old, new] = versions();
+    let machine = machine(&new, Holds::Version(&old, ""));
+    let back = Made { wanted: Wanted { goes_back: true, ..old.wanted.clone() }, ..old.clone() };
+    install(&machine, new.root_hash(), &back).unwrap();
+    take_back(&machine, &slots(&machine, new.root_hash())).unwrap();
+    machine.settle();
+    assert_eq!(power_on(&machine, &[&old, &new]).unwrap().version, "2");
+    assert_eq!(outcome(&machine, new.root_hash()), Outcome::Nothing);
+}
