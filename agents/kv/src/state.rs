@@ -195,7 +195,8 @@ impl State {
     }
 
     fn put(&mut self, request: &PutRequest) -> Result<PutResponse, Refusal> {
-        self.check_put(request)?;
+        self.check_lease(request)?;
+        self.check_kept(request)?;
         let mut txn = Txn::begin(&mut self.store, &mut self.leases);
         let response = txn.put(request);
         txn.finish();
@@ -243,12 +244,17 @@ impl State {
         response
     }
 
-    /// Whether what a put leans on is there: what it keeps of the key, and its lease.
-    fn check_put(&self, request: &PutRequest) -> Result<(), Refusal> {
-        let keeps = request.ignore_value || request.ignore_lease;
+    /// Whether the lease of a put is there.
+    fn check_lease(&self, request: &PutRequest) -> Result<(), Refusal> {
         if request.lease != 0 && self.leases.get(request.lease).is_none() {
             return Err(Refusal::LeaseNotFound);
         }
+        Ok(())
+    }
+
+    /// Whether what a put keeps of its key is there.
+    fn check_kept(&self, request: &PutRequest) -> Result<(), Refusal> {
+        let keeps = request.ignore_value || request.ignore_lease;
         if keeps && self.store.get(&request.key, self.store.revision()).is_none() {
             return Err(Refusal::KeyNotFound);
         }

@@ -232,6 +232,27 @@ fn a_transaction_that_cannot_be_done_changes_nothing() {
 }
 
 #[test]
+fn of_several_things_that_are_wrong_the_one_is_told_that_etcd_tells() {
+    let both = PutRequest { lease: 9, ignore_value: true, ..put("a", "") };
+    let compacted = RangeRequest { revision: -2, ..get("a") };
+    let txn = |ops: Vec<RequestOp>| Ask::Txn(TxnRequest { success: ops, ..TxnRequest::default() });
+    check(
+        vec![
+            Ask::Put(both.clone()),
+            txn(vec![op(both.clone())]),
+            txn(vec![op(compacted.clone()), op(both)]),
+            txn(vec![op(compacted)]),
+        ],
+        expect![[r#"
+            etcdserver: requested lease not found
+            etcdserver: key not found
+            etcdserver: key not found
+            etcdserver: mvcc: required revision has been compacted
+            [] at 1"#]],
+    );
+}
+
+#[test]
 fn what_is_not_there_compares_as_zero_and_its_value_with_nothing() {
     let (equal, less) = (CompareResult::Equal, CompareResult::Less);
     for (compare, holds) in [

@@ -26,20 +26,16 @@ impl State {
         Ok(response)
     }
 
-    /// Whether all that will be done can be done.
+    /// Whether all that will be done can be done: first what is put, then what is read.
     fn check_taken(&self, request: &TxnRequest, path: &Path) -> Result<(), Refusal> {
-        let mut inside = path.inside.iter();
-        for op in path.taken(request) {
-            match &op.request {
-                Some(Op::Put(put)) => self.check_put(put)?,
-                Some(Op::Range(range)) => self.check_range(range)?,
-                Some(Op::Txn(txn)) => {
-                    self.check_taken(txn, inside.next().expect("a path for each"))?;
-                }
-                Some(Op::DeleteRange(_)) | None => {}
-            }
-        }
-        Ok(())
+        path.each(request, &mut |op| match op {
+            Op::Put(put) => self.check_kept(put).and_then(|()| self.check_lease(put)),
+            Op::Range(_) | Op::DeleteRange(_) | Op::Txn(_) => Ok(()),
+        })?;
+        path.each(request, &mut |op| match op {
+            Op::Range(range) => self.check_range(range),
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => Ok(()),
+        })
     }
 
     fn check_range(&self, range: &RangeRequest) -> Result<(), Refusal> {
@@ -69,6 +65,22 @@ impl Path {
         });
         path.inside = inside.collect();
         path
+    }
+
+    /// Looks at all operations that are taken, in order, as long as nothing is wrong with them.
+    fn each(
+        &self,
+        request: &TxnRequest,
+        look: &mut impl FnMut(&Op) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut inside = self.inside.iter();
+        for op in self.taken(request).iter().filter_map(|op| op.request.as_ref()) {
+            match op {
+                Op::Txn(txn) => inside.next().expect("a path for each").each(txn, look)?,
+                Op::Range(_) | Op::Put(_) | Op::DeleteRange(_) => look(op)?,
+            }
+        }
+        Ok(())
     }
 
     fn taken<'a>(&self, request: &'a TxnRequest) -> &'a [RequestOp] {
