@@ -28,8 +28,11 @@ impl Store {
             return Ok(response);
         }
         let limit = usize::try_from(ask.limit).ok().filter(|limit| *limit > 0);
-        // What is in order already is not gathered beyond the limit, only counted.
-        let enough = limit.filter(|_| order.is_none()).map_or(usize::MAX, |limit| limit + 1);
+        // What is in order already is not gathered beyond the limit, only counted. Nor is what is to
+        // be sorted where no order is named and nothing left out: etcd sorts what is left then.
+        let is_whole = ask.sort_order == SortOrder::None as i32 && !is_filtered(ask);
+        let enough = limit.filter(|_| order.is_none() || is_whole);
+        let enough = enough.map_or(usize::MAX, |limit| limit + 1);
         for record in self.live(&range, revision) {
             response.count += 1;
             if response.kvs.len() < enough
@@ -62,6 +65,16 @@ fn order(ask: &RangeRequest) -> Result<Option<(SortTarget, SortOrder)>, Refusal>
     let order = SortOrder::try_from(ask.sort_order).map_err(|_| Refusal::InvalidSort)?;
     let natural = target == SortTarget::Key && order != SortOrder::Descend;
     Ok((!natural).then_some((target, order)))
+}
+
+fn is_filtered(ask: &RangeRequest) -> bool {
+    let bounds = [
+        ask.min_mod_revision,
+        ask.max_mod_revision,
+        ask.min_create_revision,
+        ask.max_create_revision,
+    ];
+    bounds.iter().any(|bound| *bound != 0)
 }
 
 fn passes(ask: &RangeRequest, create: i64, modified: i64) -> bool {

@@ -177,6 +177,25 @@ fn what_is_sorted_by_something_without_an_order_ascends() {
 }
 
 #[test]
+fn where_no_order_is_named_the_limit_comes_before_the_sorting() {
+    let value = RangeRequest { limit: 1, sort_target: SortTarget::Value as i32, ..all() };
+    check(
+        &example(),
+        value.clone(),
+        expect![[r#"
+            a=w created 2 modified 5 version 2
+            of 3, and more, at 7"#]],
+    );
+    check(
+        &example(),
+        RangeRequest { min_mod_revision: 1, ..value },
+        expect![[r#"
+            d=v created 7 modified 7 version 1
+            of 3, and more, at 7"#]],
+    );
+}
+
+#[test]
 fn bounds_of_revisions_choose_but_do_not_change_the_count() {
     let request = RangeRequest { min_mod_revision: 4, max_create_revision: 6, limit: 1, ..all() };
     check(
