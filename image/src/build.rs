@@ -28,6 +28,7 @@ use crate::{
     step::{Steps, WorkToDo},
 };
 
+pub use browser::browser;
 pub use clean::clean;
 pub use packages::lock;
 pub use source::{Given, Source};
@@ -36,6 +37,7 @@ pub use stock::stock;
 use programs::Programs;
 
 mod boot;
+mod browser;
 mod clean;
 mod compiler;
 mod packages;

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Sign(Sign),
     /// Build the image that benchmarks compare with: the same packages, all else by mkosi.
     Stock(Stock),
+    /// Unpack a browser for tests of pages, at build/browser.
+    Browser(Lock),
     /// Remove what was built.
     Clean(Clean),
 }

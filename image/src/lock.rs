@@ -34,6 +34,8 @@ mod parse;
 /// What a package is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Set {
+    /// The browser that the pages of our servers are tested in. It is unpacked, not installed.
+    Browser,
     /// mkosi, which assembles the trees, and the compiler of what our programs have in C. They are
     /// unpacked, not installed.
     Build,
@@ -218,7 +220,8 @@ impl FromStr for Flavor {
 }
 
 impl Set {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
+        Self::Browser,
         Self::Build,
         Self::Image,
         Self::ImageOf(Flavor::Cloud),
@@ -231,6 +234,7 @@ impl Set {
 impl Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Browser => f.write_str("browser"),
             Self::Build => f.write_str("build"),
             Self::Image => f.write_str("image"),
             Self::ImageOf(flavor) => write!(f, "image.{flavor}"),

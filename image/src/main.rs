@@ -38,6 +38,10 @@ fn run(command: &Command, progress: &Progress) -> Result<ExitCode> {
             let (places, network, order) = it.get()?;
             build::stock(&places, &network, &order, progress)?;
         }
+        Command::Browser(it) => {
+            let (places, network) = it.get()?;
+            build::browser(&places, &network, progress)?;
+        }
         Command::Clean(it) => build::clean(&it.places()?, it.packages, progress)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -18,6 +18,8 @@ pub struct Lists {
     pub tools: List,
     /// What makes a C compiler, each by name: what they depend on is not added.
     pub compiler: List,
+    /// A browser, for tests of pages, each by name.
+    pub browser: List,
     /// For the image that benchmarks compare with.
     pub stock: List,
 }
@@ -25,7 +27,7 @@ pub struct Lists {
 impl Lists {
     /// A hash of what they ask for, whatever they say about it.
     pub fn digest(&self) -> String {
-        let Self { image, flavors, tools, compiler, stock } = self;
+        let Self { image, flavors, tools, compiler, browser, stock } = self;
         let mut hash = Sha256::new();
         let mut add = |name: &str, list: &List| {
             hash.update(format!("{name}: {}\n", list.names().join(" ")));
@@ -34,6 +36,7 @@ impl Lists {
         flavors.iter().for_each(|(flavor, list)| add(flavor.name(), list));
         add("tools", tools);
         add("compiler", compiler);
+        add("browser", browser);
         add("stock", stock);
         hex::encode(hash.finalize())[..16].to_owned()
     }
@@ -58,6 +61,9 @@ pub fn resolve(archive: &Archive, lists: &Lists) -> Result<Lock, Error> {
     let mut others = vec![(Set::Build, apt.single("mkosi")?)];
     for name in lists.compiler.names() {
         others.push((Set::Build, apt.single(name)?));
+    }
+    for name in lists.browser.names() {
+        others.push((Set::Browser, apt.single(name)?));
     }
     for (set, list) in [(Set::Tools, &lists.tools), (Set::Stock, &lists.stock)] {
         others.extend(apt.resolve(list.names())?.into_iter().map(|package| (set, package)));

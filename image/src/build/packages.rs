@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use super::{Network, Order, Places};
 use crate::{
     archive::{self, Archive, Lists, Settled},
-    lock::{Flavor, List, Lock, changes},
+    lock::{Flavor, List, Lock, Package, Set, changes},
     progress::{Progress, size},
 };
 
@@ -21,6 +21,14 @@ fn lock_file(places: &Places) -> PathBuf {
 
 /// The packages of this build, fetched.
 pub(super) fn settle(places: &Places, archive: &Archive, order: &Order) -> Result<Settled> {
+    let lock = locked(places)?;
+    archive::settle(archive, &lock, order.flavor, order.policy, || {
+        Ok(archive::resolve(archive, &lists(places)?)?)
+    })
+}
+
+/// The lock, which is of the lists.
+fn locked(places: &Places) -> Result<Lock> {
     let path = lock_file(places);
     let text = fs::read_to_string(&path).with_context(|| {
         format!("reading {}\nwhat to do: `./pith lock` writes it", path.display())
@@ -36,9 +44,28 @@ pub(super) fn settle(places: &Places, archive: &Archive, order: &Order) -> Resul
          what to do: `./pith lock` resolves them",
         path.display()
     );
-    archive::settle(archive, &lock, order.flavor, order.policy, || {
-        Ok(archive::resolve(archive, &lists)?)
-    })
+    Ok(lock)
+}
+
+/// The packages of the browser, fetched. Debian replaces it every few weeks, and its archive keeps
+/// the newest alone: what the lock names is taken while it is there.
+pub(super) fn browser(
+    places: &Places,
+    archive: &Archive,
+    progress: &Progress,
+) -> Result<Vec<Package>> {
+    let lock = locked(places)?;
+    let packages = lock.set(Set::Browser);
+    match archive.fetch(&packages, lock.resolved()) {
+        Ok(()) => return Ok(packages),
+        Err(archive::Error::Gone { .. }) => {}
+        Err(other) => return Err(other.into()),
+    }
+    progress.line("the mirror has another browser than rootfs/packages.lock: taking it");
+    let present = archive::resolve(archive, &lists(places)?)?;
+    let packages = present.set(Set::Browser);
+    archive.fetch(&packages, present.resolved())?;
+    Ok(packages)
 }
 
 /// Resolves the lists, writes the lock, and prints what is different.
@@ -93,6 +120,7 @@ fn lists(places: &Places) -> Result<Lists> {
         flavors,
         tools: list("tools")?,
         compiler: list("compiler")?,
+        browser: list("browser")?,
         stock: list("stock")?,
     })
 }

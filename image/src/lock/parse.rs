@@ -38,7 +38,9 @@ pub enum Problem {
     #[error("expected 7 columns ({COLUMNS}), found {0}")]
     Columns(usize),
     /// The first word names no set.
-    #[error("`{0}` is no set: expected build, image, image.cloud, image.generic, stock or tools")]
+    #[error(
+        "`{0}` is no set: expected browser, build, image, image.cloud, image.generic, stock or tools"
+    )]
     Set(String),
     /// A package's name, version or architecture has characters that none has.
     #[error("`{0}` cannot be a package's {1}")]
@@ -217,7 +219,7 @@ mod tests {
         check(
             "images bash 1 amd64 HASH 10 debian/pool/b.deb\n",
             expect![
-                "4:1: `images` is no set: expected build, image, image.cloud, image.generic, stock or tools"
+                "4:1: `images` is no set: expected browser, build, image, image.cloud, image.generic, stock or tools"
             ],
         );
         check(

@@ -89,6 +89,12 @@ pub const TREE: &str = "tools";
 /// The compiler's script.
 pub const COMPILER: &str = "bin/gcc";
 
+/// The browser's own script.
+pub const BROWSER_SCRIPT: &str = "browser";
+const BROWSER: &str = "usr/lib/chromium/chromium-headless-shell";
+/// What programs of Debian ask for.
+const INTERPRETER: &[u8] = b"/lib64/ld-linux-x86-64.so.2\0";
+
 const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/systemd"];
 const FOLDERS: [&str; 4] =
@@ -129,6 +135,40 @@ pub fn write(build: &Path) -> Result<()> {
         Ok(())
     })?;
     programs.into_iter().try_for_each(|program| try_out(&build.join("bin"), program))
+}
+
+/// Writes the script of the browser that was unpacked into [`TREE`] of `folder`, and tries it. It
+/// starts itself again for each page, by the name that the kernel has for it, so that it cannot be
+/// started by the loader of the tree as others are: its copy asks for that loader by a place that
+/// begins where it is started, instead.
+pub fn write_browser(folder: &Path) -> Result<()> {
+    let tree = folder.join(TREE);
+    let path = tree.join(BROWSER);
+    let mut bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let at = bytes.windows(INTERPRETER.len()).position(|some| some == INTERPRETER);
+    let at = at.with_context(|| format!("{} asks for no loader", path.display()))?;
+    bytes.copy_within(at + 1..at + INTERPRETER.len(), at);
+    fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+    if !tree.join("lib64").exists() {
+        symlink("usr/lib64", tree.join("lib64")).context("linking lib64")?;
+    }
+    let fonts = "<fontconfig><dir prefix=\"cwd\">usr/share/fonts</dir></fontconfig>\n";
+    fs::write(tree.join("fonts.conf"), fonts).context("writing fonts.conf")?;
+    let libraries = LIBRARIES[0];
+    let libraries = format!("$PWD/{libraries}:$PWD/{libraries}/pulseaudio");
+    let script = format!(
+        "#!/bin/sh\n\
+         # Runs the browser. Written by `image browser`.\n\
+         cd \"${{0%/*}}/{TREE}\" || exit\n\
+         export FONTCONFIG_FILE=\"$PWD/fonts.conf\" LD_LIBRARY_PATH=\"{libraries}\"\n\
+         exec \"./{BROWSER}\" \"$@\"\n"
+    );
+    let program = program(BROWSER_SCRIPT, Kind::Plain, "--version");
+    let path = folder.join(program.name);
+    fs::write(&path, script)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("writing {}", path.display()))?;
+    try_out(folder, &program)
 }
 
 /// Writes the scripts of a compiler that was unpacked into [`TREE`] of `folder`, and tries them.
