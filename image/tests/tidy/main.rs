@@ -17,11 +17,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kv", &[]),
     ("initramfs", &["layout", "block"]),
     ("ignition", &["layout", "block", "http-client"]),
-    ("updater", &["payload", "layout", "block", "http-client"]),
+    ("updater", &["omaha", "payload", "layout", "block", "http-client"]),
+    ("omaha", &[]),
     ("payload", &["layout"]),
     ("tuf-conformance", &["payload", "http-client"]),
     ("image", &["layout", "payload"]),
-    ("publisher", &["image", "payload", "layout"]),
+    // Its tests alone start a server.
+    ("publisher", &["image", "payload", "layout", "http-client", "update-server"]),
+    ("update-server", &["omaha", "payload", "layout"]),
     ("qemu", &[]),
 ];
 
@@ -31,6 +34,7 @@ const BANNED: &[(&str, &[&str])] = &[
     ("ignition", &["tokio", "openssl", "reqwest", "regex"]),
     ("kv", &["openssl", "reqwest", "regex"]),
     ("layout", &["nix"]),
+    ("omaha", &["nix", "tokio", "rustls"]),
     ("payload", &["nix", "tokio", "rustls", "reqwest"]),
 ];
 

@@ -20,6 +20,7 @@ pub mod channel;
 pub mod countersign;
 pub mod hash;
 pub mod release;
+pub mod request;
 pub mod segment;
 pub mod tuf;
 
