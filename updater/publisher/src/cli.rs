@@ -89,6 +89,19 @@ Examples:
   update-publish bundle repo small.tar --channel stable --from 0.1.0-202611211553
   ssh core@HOST sudo update-engine-client apply - < stable.tar")]
     Bundle(Bundle),
+    /// Show what operators asked an update-server for.
+    #[command(after_help = "\
+Example:
+  update-publish requests --server http://127.0.0.1:8081")]
+    Requests(Requests),
+    /// Carry out what they asked for: sign it, publish it, and tell the server.
+    #[command(after_help = "\
+Example:
+  update-publish carry-out repo 7-0123456789abcdef --server http://127.0.0.1:8081 --token token \\
+      --key targets.key --key online.key")]
+    CarryOut(CarryOut),
+    /// Tell the server that it will not be done.
+    Refuse(Refuse),
     /// Sign anew what would expire, and the timestamp in any case.
     Refresh(Refresh),
     /// Show what is in a repository.
@@ -328,6 +341,48 @@ pub(crate) struct AddCountersignature {
     /// What `update-publish countersign` printed.
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Requests {
+    /// The update-server, as operators reach it.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: String,
+}
+
+/// An update-server that is told something.
+#[derive(Debug, Args)]
+pub(crate) struct Telling {
+    #[command(flatten)]
+    pub(crate) of: Requests,
+    /// The file with its token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CarryOut {
+    /// The repository.
+    pub(crate) repository: PathBuf,
+    /// Names of requests, as `requests` lists them.
+    #[arg(required = true)]
+    pub(crate) requests: Vec<String>,
+    #[command(flatten)]
+    pub(crate) telling: Telling,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Refuse {
+    /// Names of requests, as `requests` lists them.
+    #[arg(required = true)]
+    pub(crate) requests: Vec<String>,
+    /// Why: operators read it.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) telling: Telling,
 }
 
 #[derive(Debug, Args)]

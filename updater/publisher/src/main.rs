@@ -14,6 +14,7 @@ mod objects;
 mod publish;
 mod release;
 mod repository;
+mod requests;
 mod roots;
 mod run;
 

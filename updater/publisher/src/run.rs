@@ -16,6 +16,7 @@ use payload::{
     channel::{Entry as Listed, State, Wave},
     countersign::Countersignature,
     release::Rebuilders,
+    request::{self, Fate, Wish as Asked},
     tuf::{
         Key,
         metadata::{Envelope, Role, Root, Targets},
@@ -27,12 +28,16 @@ use crate::{
     bundle,
     channels::{self, Change},
     check,
-    cli::{Add, Arguments, Command, Entry, Init, Keys, Opening, Promote, Rotate, Signing},
+    cli::{
+        Add, Arguments, CarryOut, Command, Entry, Init, Keys, Opening, Promote, Refuse, Rotate,
+        Signing,
+    },
     delta::Levels,
     keys,
     publish::{Outcome, With, publish},
     release::{Finished, Wish, costs},
     repository::Repository,
+    requests::{self, Server},
     roots,
 };
 
@@ -82,6 +87,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             let new = it.files.iter().map(|file| read_json(file)).collect::<Result<Vec<_>>>()?;
             return printer.change(&it.entry, |version| Change::Countersign(version, new));
         }
+        Command::Requests(it) => printer.requests(&Server::at(&it.server)?)?,
+        Command::CarryOut(it) => return printer.carry_out(it),
+        Command::Refuse(it) => printer.refuse(it)?,
         Command::Refresh(it) => {
             return printer.publish(&Repository::at(&it.repository), &it.signing, json!({}));
         }
@@ -251,14 +259,8 @@ impl Printer<'_> {
         let current = repository.current()?;
         let mut targets = repository.next_targets(&current)?;
         let from = channels::read(&repository, &targets, &wish.from)?;
-        let found = from.releases.iter().find(|entry| entry.version == wish.version);
-        let found = found
-            .with_context(|| format!("{} is not in the channel {}", wish.version, wish.from))?;
-        if let State::Withdrawn { reason } = &found.state {
-            bail!("{} is withdrawn from {}: {reason}", wish.version, wish.from);
-        }
-        let entry = Listed { state: State::Open { waves: waves(&wish.opening) }, ..found.clone() };
         let mut to = channels::read(&repository, &targets, &wish.to)?;
+        let entry = promoted(&from, &wish.version, waves(&wish.opening))?;
         self.apply(&mut to, Change::Add(entry))?;
         self.put_channel(&repository, &mut targets, &to)?;
         repository.stage_targets(&current, targets, &wish.signing.lifetimes, Time::now())?;
@@ -276,10 +278,78 @@ impl Printer<'_> {
         self.publish(&repository, &entry.signing, json!({}))
     }
 
-    fn apply(&self, channel: &mut Channel, change: Change) -> Result<()> {
-        let said = channels::change(channel, change)?;
-        self.progress.line(said);
+    fn requests(&self, server: &Server) -> Result<()> {
+        let all = server.requests()?;
+        let line = |request: &request::Request| {
+            let fate = match &request.fate {
+                Fate::Waiting => "waits".to_owned(),
+                Fate::CarriedOut { said, .. } => format!("carried out: {said}"),
+                Fate::Refused { said, .. } => format!("refused: {said}"),
+            };
+            format!("{}  {}  ({fate})", request.name(), request.wish)
+        };
+        let named = |request: &request::Request| json!({ "name": request.name(), "sentence": request.wish.to_string(), "request": request });
+        let lines: Vec<String> = all.iter().map(line).collect();
+        let text = if lines.is_empty() { "nothing was asked for".into() } else { lines.join("\n") };
+        self.report(&all.iter().map(named).collect(), &text);
         Ok(())
+    }
+
+    /// All of them, in one publication, or none.
+    fn carry_out(&self, wish: &CarryOut) -> Result<ExitCode> {
+        let server = Server::at(&wish.telling.of.server)?;
+        let token = requests::token(&wish.telling.token)?;
+        let asked = server.waiting(&wish.requests)?;
+        let repository = Repository::at(&wish.repository);
+        let current = repository.current()?;
+        let mut targets = repository.next_targets(&current)?;
+        let mut said = Vec::new();
+        for request in &asked {
+            let Asked { channel, version, change } = &request.wish;
+            self.progress.line(format!("{}: {}", request.name(), request.wish));
+            let mut channel = channels::read(&repository, &targets, channel)?;
+            let version = version.clone();
+            let change = match change {
+                request::Change::Pause { reason } => Change::Pause(version, reason.clone()),
+                request::Change::Resume => Change::Resume(version),
+                request::Change::Promote { from, usual_from } => {
+                    let from = channels::read(&repository, &targets, from)?;
+                    let waves = usual_from.map_or_else(Vec::new, |first| channels::usual(first, 1));
+                    Change::Add(promoted(&from, &version, waves)?)
+                }
+            };
+            said.push(self.apply(&mut channel, change)?);
+            self.put_channel(&repository, &mut targets, &channel)?;
+        }
+        repository.stage_targets(&current, targets, &wish.signing.lifetimes, Time::now())?;
+        let code =
+            self.publish(&repository, &wish.signing, json!({ "carried_out": wish.requests }))?;
+        for (request, said) in asked.iter().zip(said) {
+            let fate = Fate::CarriedOut { at: Time::now(), said };
+            // It is in force, or staged, whatever the server hears of it.
+            if let Err(error) = server.settle(request.number, &fate, &token) {
+                self.progress.line(format!("{} is done, but: {error:#}", request.name()));
+            }
+        }
+        Ok(code)
+    }
+
+    fn refuse(&self, wish: &Refuse) -> Result<()> {
+        let server = Server::at(&wish.telling.of.server)?;
+        let token = requests::token(&wish.telling.token)?;
+        for request in server.waiting(&wish.requests)? {
+            let fate = Fate::Refused { at: Time::now(), said: wish.reason.clone() };
+            server.settle(request.number, &fate, &token)?;
+        }
+        self.report(&json!({ "refused": wish.requests }), "refused");
+        Ok(())
+    }
+
+    /// Says it before it is done.
+    fn apply(&self, channel: &mut Channel, change: Change) -> Result<String> {
+        let said = channels::change(channel, change)?;
+        self.progress.line(&said);
+        Ok(said)
     }
 
     fn put_channel(
@@ -355,6 +425,16 @@ impl Printer<'_> {
         self.report(&value, text.trim_end());
         Ok(())
     }
+}
+
+/// A release of a channel, as another one takes it over.
+fn promoted(from: &Channel, version: &Version, waves: Vec<Wave>) -> Result<Listed> {
+    let found = from.releases.iter().find(|entry| entry.version == *version);
+    let found = found.with_context(|| format!("{version} is not in the channel {}", from.name))?;
+    if let State::Withdrawn { reason } = &found.state {
+        bail!("{version} is withdrawn from {}: {reason}", from.name);
+    }
+    Ok(Listed { state: State::Open { waves }, ..found.clone() })
 }
 
 fn summary(root: &Root) -> Value {
