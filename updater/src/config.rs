@@ -43,6 +43,8 @@ pub struct Config {
     pub limit_bytes: Option<u64>,
     /// Whom to go through: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
     pub proxies: Proxies,
+    /// Whom to tell how updates go: `REPORT_SERVER`. Nobody, if it is not said.
+    pub report: Option<Url>,
     /// When to reboot.
     pub reboot: Policy,
     /// With which lock: `FLEET_LOCK_BASE_URL` and `LOCKSMITHD_GROUP`.
@@ -88,7 +90,7 @@ const OF_OTHERS: [&str; 12] = [
     "LOCKSMITHD_ETCD_PASSWORD",
 ];
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "GROUP",
     "SERVER",
     "DOWNLOAD_USER",
@@ -97,6 +99,7 @@ const KEYS: [&str; 19] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
+    "REPORT_SERVER",
     "REBOOT_STRATEGY",
     "REBOOT_WINDOWS",
     "REBOOT_WINDOW_START",
@@ -146,6 +149,7 @@ pub fn parse(files: &[File], zone: &TimeZone, zones: Zones<'_>) -> Result<Config
         }),
         limit_bytes: settings.read("DOWNLOAD_LIMIT", parse_rate)?,
         proxies: settings.proxies()?,
+        report: settings.report()?,
         reboot: Policy {
             strategy: settings
                 .read("REBOOT_STRATEGY", |text| text.parse().map_err(as_text))?
@@ -252,6 +256,14 @@ impl Settings {
             text => text.split_whitespace().map(parse_url).collect(),
         })?;
         Ok(servers.unwrap_or_default())
+    }
+
+    fn report(&self) -> Result<Option<Url>, Wrong> {
+        let server = self.read("REPORT_SERVER", |text| match text {
+            "disabled" | "off" | "none" => Ok(None),
+            text => parse_url(text).map(Some),
+        })?;
+        Ok(server.flatten())
     }
 
     fn proxies(&self) -> Result<Proxies, Wrong> {
@@ -370,6 +382,15 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_told_but_whom_an_operator_names() {
+        let report = |text: &str| read(&[text]).unwrap().report.map(|url| url.to_string());
+        assert_eq!(report("SERVER=http://one.example/\n"), None);
+        assert_eq!(report("REPORT_SERVER=off\n"), None);
+        let url = "http://one.example/v1/update/";
+        assert_eq!(report(&format!("REPORT_SERVER={url}\n")).as_deref(), Some(url));
+    }
+
+    #[test]
     fn each_key_counts_from_the_first_file_that_has_it() {
         let config = read(&[
             "GROUP=beta\n",
@@ -472,7 +493,7 @@ MACHINE_ALIAS=one
 
     proptest! {
         #[test]
-        fn no_text_breaks_the_reader(lines in "([A-Z_]{0,12}=?[ -~]{0,20}\n){0,6}", index in 0usize..19) {
+        fn no_text_breaks_the_reader(lines in "([A-Z_]{0,12}=?[ -~]{0,20}\n){0,6}", index in 0usize..20) {
             let _ = read(&[&lines, &format!("{}={lines}", KEYS[index])]);
         }
     }

@@ -3,6 +3,7 @@
 
 mod facts;
 mod metrics;
+mod reports;
 mod work;
 
 use std::{
@@ -17,12 +18,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use jiff::{Timestamp, tz::TimeZone};
+use layout::Version;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
 use zbus::{Connection, connection};
 
+use self::reports::Reports;
 use crate::{
     bus::{self, Call, Manager, Wish},
     clock::Now,
@@ -30,6 +33,7 @@ use crate::{
     engine::{self, Effect, End, Engine, Event, Means, Work},
     identity::Identity,
     install::machine::Directory,
+    report,
     status::{Around, Status},
     strategy::{
         self, Policy, Rebooter, Strategy,
@@ -74,6 +78,9 @@ struct Daemon {
     stop: Arc<AtomicBool>,
     began: Instant,
     look_at_health: Option<Duration>,
+    reports: Reports,
+    /// The version that was installed last, and the one that did it.
+    installed: Option<(Version, Version)>,
 }
 
 /// Runs until it is told to end.
@@ -129,9 +136,14 @@ pub async fn run() -> Result<()> {
         stop: Arc::new(AtomicBool::new(false)),
         began,
         look_at_health: Some(now.up),
+        reports: Reports::default(),
+        installed: found.installed,
     };
     if let Means::Files { why } | Means::Nothing { why } = daemon.engine.means() {
         say(&format!("updates are off: {why}"));
+    }
+    if let Some(event) = found.report {
+        daemon.report(vec![event]);
     }
     if found.waiting.is_some() {
         daemon.strategy(strategy::Event::Needed).await;
@@ -251,6 +263,9 @@ impl Daemon {
         let mut events = vec![event];
         let mut answer = Ok(());
         while let Some(event) = events.pop() {
+            if let Some(told) = report::of(self.engine.state(), &event) {
+                self.report(told);
+            }
             for effect in self.engine.step(event, self.now()) {
                 match effect {
                     Effect::Work(work) => self.work(work),
@@ -405,9 +420,37 @@ impl Daemon {
                 self.around.boot = boot;
                 self.publish().await;
             }
+            self.report_proven();
             self.strategy(strategy::Event::Healthy).await;
         } else {
             self.look_at_health = Some(at.max(now.up) + LOOK_AT_HEALTH);
+        }
+    }
+
+    /// Tells a server, if the configuration names one.
+    fn report(&mut self, events: Vec<omaha::Event>) {
+        self.report_and(events, || {});
+    }
+
+    fn report_and(&mut self, events: Vec<omaha::Event>, taken: impl FnOnce() + Send + 'static) {
+        let (Some(identity), Some(config)) = (&self.identity, &self.settings.config) else {
+            return;
+        };
+        let Some(url) = &config.report else { return };
+        let text = report::text(identity, &config.channel, &facts::report_id(), events);
+        self.reports.send(url, &config.proxies, text, taken);
+    }
+
+    /// Tells it once that the update into what runs went well.
+    fn report_proven(&mut self) {
+        let running = self.identity.as_ref().map(|identity| identity.version.clone());
+        let Some((version, from)) = self.installed.clone() else { return };
+        let state = Path::new(STATE);
+        if running.as_ref() == Some(&version)
+            && facts::told(state).is_none_or(|told| told != version.as_str())
+        {
+            let taken = move || facts::keep_told(state, &version);
+            self.report_and(vec![report::updated(&from)], taken);
         }
     }
 

@@ -16,6 +16,7 @@ pub mod health;
 pub mod identity;
 pub mod install;
 pub mod records;
+pub mod report;
 pub mod repository;
 pub mod slots;
 pub mod status;

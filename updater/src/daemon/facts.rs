@@ -17,6 +17,7 @@ use crate::{
         media::Folder,
     },
     records::{Bad, Installed, Outcome},
+    report,
     slots::Slots,
     strategy::{Facts, Sessions},
 };
@@ -24,6 +25,7 @@ use crate::{
 const INHIBIT: [&str; 2] = ["/etc/pithos/update/inhibit", "/run/pithos/update/inhibit"];
 const LOCK: &str = "reboot-lock";
 const EPOCH: &str = "security-epoch";
+const TOLD: &str = "told";
 const LOGIND: &str = "org.freedesktop.login1";
 const LOGIND_PATH: &str = "/org/freedesktop/login1";
 const LOGIND_MANAGER: &str = "org.freedesktop.login1.Manager";
@@ -35,6 +37,10 @@ pub(super) struct Found {
     pub(super) waiting: Option<Version>,
     /// How the last reboot into a new version went.
     pub(super) boot: Option<String>,
+    /// What a server is told of it, if one is told anything.
+    pub(super) report: Option<omaha::Event>,
+    /// The version that was installed last, and the one that did it.
+    pub(super) installed: Option<(Version, Version)>,
     /// Versions that failed here, and why.
     pub(super) bad: Vec<(String, String)>,
     /// What there is to say.
@@ -59,6 +65,7 @@ fn look(identity: &Identity) -> Result<Found> {
     security_epoch(identity, state);
     if let Some(installed) = Installed::load(state)? {
         let Installed { version, from, .. } = &installed;
+        found.installed = Some((version.clone(), from.clone()));
         let boot = match installed.outcome(&slots, &bad) {
             Outcome::Nothing | Outcome::Unfinished => None,
             Outcome::OnTrial(trial) => Some(format!(
@@ -73,6 +80,7 @@ fn look(identity: &Identity) -> Result<Found> {
             Outcome::Failed(failed) => {
                 let boot =
                     format!("{} was installed and failed: {}", failed.version, failed.reason);
+                found.report = Some(report::went_back(&failed.version, &failed.reason));
                 bad.remember(failed, state)?;
                 Some(boot)
             }
@@ -127,10 +135,31 @@ pub(super) fn hold_lock(state: &Path, holds: bool) {
     warn(kept, STATE);
 }
 
+/// The version that a server was told of last as proven.
+pub(super) fn told(state: &Path) -> Option<String> {
+    fs::read_to_string(state.join(TOLD)).ok().map(|text| text.trim().to_owned())
+}
+
+/// Keeps that a server was told.
+pub(super) fn keep_told(state: &Path, version: &Version) {
+    let folder: &dyn Folder = &Directory(state.to_owned());
+    warn(folder.replace(TOLD, format!("{version}\n").as_bytes()), STATE);
+}
+
 /// Who this machine is to who keeps the lock.
 pub(super) fn lock_id() -> String {
+    id("pithos reboot lock")
+}
+
+/// Who it is to who is told of its updates.
+pub(super) fn report_id() -> String {
+    id("pithos update report")
+}
+
+/// A name for a purpose: another one for each, and none of them says the machine id.
+fn id(purpose: &str) -> String {
     let machine_id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let digest = Sha256::digest(format!("pithos reboot lock {}", machine_id.trim()));
+    let digest = Sha256::digest(format!("{purpose} {}", machine_id.trim()));
     digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
