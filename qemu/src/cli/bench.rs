@@ -3,6 +3,7 @@
 //! The build is measured from outside, as the program that `./pith image` starts.
 
 mod documents;
+mod fleet;
 mod updates;
 
 pub(crate) use documents::Measure;
@@ -35,6 +36,9 @@ pub(crate) struct Bench {
     /// Leave out the updates (some minutes).
     #[arg(long)]
     no_updates: bool,
+    /// Leave out the fleet that asks update-server (a minute).
+    #[arg(long)]
+    no_fleet: bool,
 }
 
 impl Bench {
@@ -53,6 +57,9 @@ impl Bench {
         }
         if !self.no_updates {
             text.push_str(&updates::updates()?);
+        }
+        if !self.no_fleet {
+            text.push_str(&fleet::fleet()?);
         }
         fs::write(&self.output, text)
             .with_context(|| format!("writing {}", self.output.display()))?;
