@@ -18,7 +18,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use jiff::{Timestamp, tz::TimeZone};
-use layout::Version;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -33,6 +32,7 @@ use crate::{
     engine::{self, Effect, End, Engine, Event, Means, Work},
     identity::Identity,
     install::machine::Directory,
+    records::Installed,
     report,
     status::{Around, Status},
     strategy::{
@@ -79,8 +79,8 @@ struct Daemon {
     began: Instant,
     look_at_health: Option<Duration>,
     reports: Reports,
-    /// The version that was installed last, and the one that did it.
-    installed: Option<(Version, Version)>,
+    /// The version that was installed last.
+    installed: Option<Installed>,
 }
 
 /// Runs until it is told to end.
@@ -142,8 +142,8 @@ pub async fn run() -> Result<()> {
     if let Means::Files { why } | Means::Nothing { why } = daemon.engine.means() {
         say(&format!("updates are off: {why}"));
     }
-    if let Some(event) = found.report {
-        daemon.report(vec![event]);
+    if let Some(reason) = found.fell {
+        daemon.report_installed(|installed| report::went_back(&installed.version, &reason));
     }
     if found.waiting.is_some() {
         daemon.strategy(strategy::Event::Needed).await;
@@ -441,16 +441,23 @@ impl Daemon {
         self.reports.send(url, &config.proxies, text, taken);
     }
 
-    /// Tells it once that the update into what runs went well.
+    /// Tells it that the update into what runs went well.
     fn report_proven(&mut self) {
-        let running = self.identity.as_ref().map(|identity| identity.version.clone());
-        let Some((version, from)) = self.installed.clone() else { return };
+        let Some(running) = self.identity.as_ref().map(|identity| identity.version.clone()) else {
+            return;
+        };
+        if self.installed.as_ref().is_some_and(|installed| installed.version == running) {
+            self.report_installed(|installed| report::updated(&installed.from));
+        }
+    }
+
+    /// Tells it once how the version went that was installed last.
+    fn report_installed(&mut self, event: impl FnOnce(&Installed) -> omaha::Event) {
         let state = Path::new(STATE);
-        if running.as_ref() == Some(&version)
-            && facts::told(state).is_none_or(|told| told != version.as_str())
-        {
-            let taken = move || facts::keep_told(state, &version);
-            self.report_and(vec![report::updated(&from)], taken);
+        let Some(installed) = self.installed.clone() else { return };
+        if !facts::is_told(state, &installed) {
+            let event = event(&installed);
+            self.report_and(vec![event], move || facts::keep_told(state, &installed));
         }
     }
 

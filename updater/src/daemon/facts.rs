@@ -17,7 +17,6 @@ use crate::{
         media::Folder,
     },
     records::{Bad, Installed, Outcome},
-    report,
     slots::Slots,
     strategy::{Facts, Sessions},
 };
@@ -37,10 +36,10 @@ pub(super) struct Found {
     pub(super) waiting: Option<Version>,
     /// How the last reboot into a new version went.
     pub(super) boot: Option<String>,
-    /// What a server is told of it, if one is told anything.
-    pub(super) report: Option<omaha::Event>,
-    /// The version that was installed last, and the one that did it.
-    pub(super) installed: Option<(Version, Version)>,
+    /// The version that was installed last.
+    pub(super) installed: Option<Installed>,
+    /// Why it is not the one that runs, if it was bad.
+    pub(super) fell: Option<String>,
     /// Versions that failed here, and why.
     pub(super) bad: Vec<(String, String)>,
     /// What there is to say.
@@ -65,7 +64,7 @@ fn look(identity: &Identity) -> Result<Found> {
     security_epoch(identity, state);
     if let Some(installed) = Installed::load(state)? {
         let Installed { version, from, .. } = &installed;
-        found.installed = Some((version.clone(), from.clone()));
+        found.installed = Some(installed.clone());
         let boot = match installed.outcome(&slots, &bad) {
             Outcome::Nothing | Outcome::Unfinished => None,
             Outcome::OnTrial(trial) => Some(format!(
@@ -80,11 +79,13 @@ fn look(identity: &Identity) -> Result<Found> {
             Outcome::Failed(failed) => {
                 let boot =
                     format!("{} was installed and failed: {}", failed.version, failed.reason);
-                found.report = Some(report::went_back(&failed.version, &failed.reason));
                 bad.remember(failed, state)?;
                 Some(boot)
             }
         };
+        // The boot that judged itself may have remembered it.
+        let fell = bad.reason(version, &installed.root_hash).map(str::to_owned);
+        found.fell = fell.filter(|_| slots.version() != version);
         found.lines.extend(boot.clone());
         found.boot = boot;
     }
@@ -135,15 +136,16 @@ pub(super) fn hold_lock(state: &Path, holds: bool) {
     warn(kept, STATE);
 }
 
-/// The version that a server was told of last as proven.
-pub(super) fn told(state: &Path) -> Option<String> {
-    fs::read_to_string(state.join(TOLD)).ok().map(|text| text.trim().to_owned())
+/// Whether a server was told how an installed version went.
+pub(super) fn is_told(state: &Path, installed: &Installed) -> bool {
+    let told = fs::read_to_string(state.join(TOLD)).unwrap_or_default();
+    told.trim() == installed.root_hash.to_string()
 }
 
 /// Keeps that a server was told.
-pub(super) fn keep_told(state: &Path, version: &Version) {
+pub(super) fn keep_told(state: &Path, installed: &Installed) {
     let folder: &dyn Folder = &Directory(state.to_owned());
-    warn(folder.replace(TOLD, format!("{version}\n").as_bytes()), STATE);
+    warn(folder.replace(TOLD, format!("{}\n", installed.root_hash).as_bytes()), STATE);
 }
 
 /// Who this machine is to who keeps the lock.
