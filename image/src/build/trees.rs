@@ -57,7 +57,7 @@ impl Trees<'_> {
         })?;
         let build = &self.places.build;
         point(&build.join("tools"), &done.path.join(TREE))?;
-        let written = build.join("bin").join(format!(".of-{}", done.key));
+        let written = build.join("bin").join(format!(".of-{}-{}", done.key, wrappers::kinds()));
         if !written.exists() {
             wrappers::write(build)?;
             fs::write(&written, "").with_context(|| format!("writing {}", written.display()))?;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
 
 use crate::step::remove;
 
@@ -114,6 +115,13 @@ const FIRMWARE: [(&str, &str); 3] = [
 pub fn bundle(tree: &Path) -> Result<()> {
     let link = tree.join(LIBRARIES[0]).join("qemu-bundle");
     symlink("../../..", &link).with_context(|| format!("making {}", link.display()))
+}
+
+/// Another word when [`write`] writes something else of the same tree.
+pub fn kinds() -> String {
+    let programs = PROGRAMS.iter().map(|program| (program.name, program.kind as u8));
+    let text = format!("{:?} {FIRMWARE:?}", programs.collect::<Vec<_>>());
+    hex::encode(&Sha256::digest(text)[..8])
 }
 
 /// Writes the scripts into `build/bin` and the firmware into `build/firmware`, for the tree at
