@@ -32,8 +32,13 @@ pub(crate) fn arguments(spec: &Spec, around: &Surroundings) -> Vec<OsString> {
     words.option("-name", format!("{},process=qemu:{}", quoted(&spec.name), quoted(&spec.name)));
     words.flag("-nodefaults").flag("-no-user-config");
     words.option("-display", "none");
-    // No emulated system management mode: the firmware without Secure Boot has no use for it.
-    words.option("-machine", "q35,smm=off,vmport=off");
+    // Only in system management mode may variables be written that Secure Boot trusts. The firmware
+    // without it has no use for that mode.
+    let smm = if spec.secure_boot { "on" } else { "off" };
+    words.option("-machine", format!("q35,smm={smm},vmport=off"));
+    if spec.secure_boot {
+        words.option("-global", "driver=cfi.pflash01,property=secure,value=on");
+    }
     accelerator(spec, around, &mut words);
     words.option("-smp", spec.cpus.to_string());
     words.option("-m", format!("{}M", spec.memory_mib));
@@ -331,6 +336,20 @@ mod tests {
             -cpu max
             -icount shift=0,sleep=off
             -rtc base=utc,clock=vm
+        "#]],
+        );
+    }
+
+    #[test]
+    fn secure_boot_keeps_its_variables_from_the_system() {
+        let words = ["-machine", "-global"];
+        check(
+            &spec().secure_boot(),
+            Accel::Tcg,
+            &words,
+            expect![[r#"
+            -machine q35,smm=on,vmport=off
+            -global driver=cfi.pflash01,property=secure,value=on
         "#]],
         );
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! build/bin/       qemu-system-x86_64, qemu-img, ...   programs of the tools tree
-//! build/firmware/  OVMF_CODE.fd, OVMF_VARS.fd          UEFI
+//! build/firmware/  OVMF_CODE*.fd, OVMF_VARS.fd         UEFI
 //! build/image/     manifest.json, pithos-VERSION.raw   the newest image
 //! build/run/NAME/  everything of the machine NAME
 //! ```
@@ -56,6 +56,11 @@ impl Artifacts {
     /// The firmware itself, which is only read.
     pub fn firmware_code(&self) -> Result<PathBuf, Error> {
         present("UEFI firmware", self.root.join("firmware/OVMF_CODE.fd"))
+    }
+
+    /// The same with Secure Boot, which wants a processor with system management mode.
+    pub fn firmware_code_secure(&self) -> Result<PathBuf, Error> {
+        present("UEFI firmware", self.root.join("firmware/OVMF_CODE.secboot.fd"))
     }
 
     /// Empty firmware variables, to be copied for each machine.

@@ -83,7 +83,10 @@ impl Drop for Qemu {
 impl Machine {
     pub(crate) fn start(mut spec: Spec) -> Result<Self, Error> {
         let program = spec.artifacts.program("qemu-system-x86_64")?;
-        let firmware_code = spec.artifacts.firmware_code()?;
+        let firmware_code = match spec.secure_boot {
+            true => spec.artifacts.firmware_code_secure()?,
+            false => spec.artifacts.firmware_code()?,
+        };
         let choice = accel::choose(spec.accel, &program).map_err(Error::Refused)?;
         host::ensure_memory(1, spec.memory_mib)?;
         // A machine that was switched off hands its folder over to its next life.

@@ -89,6 +89,8 @@ pub struct Spec {
     pub(crate) accel: Option<Accel>,
     pub(crate) icount: Option<u8>,
     pub(crate) offline: bool,
+    /// The firmware starts what it has keys for, once it has any.
+    pub(crate) secure_boot: bool,
     pub(crate) nics: Vec<Nic>,
     pub(crate) credentials: BTreeMap<String, String>,
     pub(crate) kernel_arguments: Option<String>,
@@ -119,6 +121,7 @@ impl Spec {
             accel: None,
             icount: None,
             offline: false,
+            secure_boot: false,
             nics: Vec::new(),
             credentials: BTreeMap::new(),
             kernel_arguments: None,
@@ -181,6 +184,12 @@ impl Spec {
     /// No way out of the user network (SSH from the host still gets in).
     pub fn offline(mut self) -> Self {
         self.offline = true;
+        self
+    }
+
+    /// A firmware with Secure Boot. It has no keys yet, so that it takes those that it is given.
+    pub fn secure_boot(mut self) -> Self {
+        self.secure_boot = true;
         self
     }
 

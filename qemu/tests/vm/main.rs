@@ -14,5 +14,6 @@ mod network;
 mod partition;
 mod power;
 mod provision;
+mod secure_boot;
 mod shipped;
 mod update;

@@ -343,7 +343,7 @@ fn the_volume_is_encrypted_and_open(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn no_unit_failed(machine: &Machine) -> Result<()> {
+pub(crate) fn no_unit_failed(machine: &Machine) -> Result<()> {
     let failed = machine.ask("systemctl list-units --state=failed --plain --no-legend")?;
     ensure!(failed.is_empty(), "{failed}");
     Ok(())
