@@ -56,13 +56,21 @@ pub(crate) fn run(
     if status == "0" {
         return Ok(());
     }
-    let tail: Vec<&str> = output.lines().rev().take(8).collect();
     Err(Trouble::Program {
         at: at.to_owned(),
         command: format!("{} {}", program.path, args.join(" ")),
         status,
-        output: tail.into_iter().rev().collect::<Vec<_>>().join("\n"),
+        output: excerpt(&output),
     })
+}
+
+/// The first lines and the last: some programs say why they fail at once, and how they are used then.
+fn excerpt(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    match lines.len() {
+        0..=10 => lines.join("\n"),
+        all => format!("{}\n...\n{}", lines[..4].join("\n"), lines[all - 5..].join("\n")),
+    }
 }
 
 /// What a program says, if it ends well.
