@@ -1,5 +1,6 @@
 //! First boots by a document: the machine becomes what it says, or says exactly why not.
 
+mod again;
 mod guide;
 mod kinds;
 mod network;
