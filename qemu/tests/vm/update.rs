@@ -58,7 +58,7 @@ fn is_proven(machine: &Machine, version: &str) -> Result<()> {
     machine.ask(&format!(
         "until sudo test -e /boot/EFI/Linux/pithos_{version}.efi; do sleep 1; done"
     ))?;
-    machine.ask("systemctl is-active boot-complete.target update-engine.service")?;
+    machine.ask("systemctl is-active update-engine-health.service update-engine.service")?;
     let failed = machine.ask("systemctl list-units --state=failed --plain --no-legend")?;
     ensure!(failed.is_empty(), "{failed}");
     let mine = machine.ask("cat /etc/example/stays /var/lib/mine")?;
@@ -76,7 +76,7 @@ fn update(machine: &Machine) -> Result<String> {
 fn comes_back(machine: &Machine, version: &str) -> Result<()> {
     let start = Instant::now();
     let ask = "sed -n s/^IMAGE_VERSION=//p /usr/lib/os-release; \
-               systemctl is-active boot-complete.target";
+               systemctl is-active update-engine-health.service";
     while start.elapsed() < FALL_BACK {
         machine.still_runs()?;
         if machine.wait_for_reset(Duration::from_secs(5)).is_ok() {
