@@ -47,12 +47,20 @@ fn make() -> Result<PathBuf> {
     let bad = BAD.map(|(name, version)| (name, version, name, "1"));
     for (name, version, channel, deltas) in good.into_iter().chain(bad) {
         build(&place, name, version)?;
-        let image = place.parent().context("build/")?.join(format!("image-{name}"));
-        let image = image.to_str().context("a path that is text")?;
+        let build = place.parent().context("build/")?;
+        let folder = build.join(format!("image-{name}"));
+        let image = folder.to_str().context("a path that is text")?;
         // To publish quickly is all that counts here.
         let how = ["--deltas", deltas, "--full-level", "1", "--patch-level", "3"];
         let add = [&["add", "repo", image, "--channel", channel], &how[..], &signed[..]];
         publish(&add.concat())?;
+        // All of it is in the repository now, and each image takes a gigabyte.
+        if version != FIRST {
+            for folder in [&folder, &build.join("cache/images").join(format!("image-{name}"))] {
+                let removing = || format!("removing {}", folder.display());
+                fs::remove_dir_all(folder).with_context(removing)?;
+            }
+        }
     }
     publish(&[&["barrier", "repo", "stable", SECOND], &signed[..]].concat())?;
     Ok(place.join("repo"))
