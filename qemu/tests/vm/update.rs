@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use qemu::{Artifacts, Disk, Machine, Spec};
 
 use crate::{harness, partition};
-use releases::{BAD, FIRST, SECOND, THIRD};
+use releases::{BACK, BAD, FIRST, SECOND, THIRD};
 use server::{Asked, Server};
 
 /// How long a download and the writing of a slot may take, on a busy host without KVM.
@@ -156,7 +156,27 @@ fn a_machine_goes_from_release_to_release_and_keeps_what_is_its_own() -> Result<
     ensure!(machine.ask("cat /etc/example/arrives")? == "of the third");
     let said = update(&machine)?;
     ensure!(said.contains("No update available"), "{said}");
+
+    // The one before is still in the other slot: nothing has to be fetched.
+    follow(&machine, BACK)?;
+    server.asked();
+    let said = update(&machine)?;
+    ensure!(said.contains(&format!("reboot needed: {SECOND} boots next")), "{said}");
+    ensure!(objects(&server.asked()).is_empty(), "it fetched what it had");
+    machine.reboot()?;
+    is_proven(&machine, SECOND)?;
+    let said = update(&machine)?;
+    ensure!(said.contains("No update available"), "{said}");
     machine.power_off()?;
+    Ok(())
+}
+
+/// Has the machine follow another channel.
+fn follow(machine: &Machine, channel: &str) -> Result<()> {
+    machine.ask(&format!(
+        "sudo sed -i s/GROUP=.*/GROUP={channel}/ /etc/pithos/update.conf && \
+         sudo systemctl reload update-engine.service"
+    ))?;
     Ok(())
 }
 
@@ -201,10 +221,7 @@ fn a_release_that_is_not_healthy_is_left() -> Result<()> {
         |spec| spec,
         |machine| {
             // What comes later is another thing.
-            machine.ask(
-                "sudo sed -i s/GROUP=.*/GROUP=stable/ /etc/pithos/update.conf && \
-             sudo systemctl reload update-engine.service",
-            )?;
+            follow(machine, "stable")?;
             machine.ask("sudo update-engine-client check")?;
             machine.wait_for_reset(UPDATE)?;
             machine.wait_ready()?;

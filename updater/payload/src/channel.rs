@@ -258,6 +258,8 @@ impl Channel {
             .releases
             .iter()
             .filter(|entry| entry.version > machine.version && entry.is_for(machine))
+            // Whoever is sent back from it would be there again tomorrow.
+            .filter(|entry| self.downgrades.iter().all(|back| back.from != entry.version))
             .collect();
         let reach = newer.iter().position(|entry| entry.barrier).unwrap_or(newer.len());
         // The newest that is open is taken. If none is, the newest says why.

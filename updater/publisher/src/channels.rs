@@ -140,7 +140,8 @@ pub(crate) fn change(channel: &mut Channel, change: Change) -> Result<String> {
         }
         Change::Downgrade { from, to } => {
             find(channel, &to)?;
-            let said = format!("{name}: machines with {from} go back to {to}");
+            let said =
+                format!("{name}: machines with {from} go back to {to}, and no other takes it");
             channel.downgrades.retain(|back| back.from != from);
             channel.downgrades.push(Downgrade { from, to });
             said

@@ -100,6 +100,17 @@ fn the_security_epoch_never_falls_but_by_permission() {
 }
 
 #[test]
+fn what_machines_are_sent_back_from_is_for_nobody() {
+    let mut channel = channel(vec![entry("1"), entry("2"), entry("3")]);
+    channel.downgrades.push(Downgrade { from: version("3"), to: version("2") });
+    assert_eq!(said(&channel, &machine("3")), "take 2");
+    assert_eq!(said(&channel, &machine("2")), "up to date");
+    assert_eq!(said(&channel, &machine("1")), "take 2");
+    channel.releases.push(entry("4"));
+    assert_eq!(said(&channel, &machine("2")), "take 4");
+}
+
+#[test]
 fn a_wave_opens_to_its_share_at_its_time() {
     let mut channel = channel(vec![entry("2")]);
     let wave = |from: &str, percent| Wave { from: at(from), percent };
