@@ -1,4 +1,7 @@
 //! Updates: from release to release, and back by itself from one that is bad.
+//!
+//! All of them together take half an hour on two processors. Those that are ignored are the long ones:
+//! `./pith vm-test update -- --ignored`.
 
 mod releases;
 mod server;
@@ -13,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use qemu::{Artifacts, Disk, Machine, Spec};
 
 use crate::{harness, partition};
-use releases::{BACK, BAD, FIRST, SECOND, THIRD};
+use releases::{BAD, FIRST, SECOND, THIRD};
 use server::{Asked, Server};
 
 /// How long a download and the writing of a slot may take, on a busy host without KVM.
@@ -156,27 +159,7 @@ fn a_machine_goes_from_release_to_release_and_keeps_what_is_its_own() -> Result<
     ensure!(machine.ask("cat /etc/example/arrives")? == "of the third");
     let said = update(&machine)?;
     ensure!(said.contains("No update available"), "{said}");
-
-    // The one before is still in the other slot: nothing has to be fetched.
-    follow(&machine, BACK)?;
-    server.asked();
-    let said = update(&machine)?;
-    ensure!(said.contains(&format!("reboot needed: {SECOND} boots next")), "{said}");
-    ensure!(objects(&server.asked()).is_empty(), "it fetched what it had");
-    machine.reboot()?;
-    is_proven(&machine, SECOND)?;
-    let said = update(&machine)?;
-    ensure!(said.contains("No update available"), "{said}");
     machine.power_off()?;
-    Ok(())
-}
-
-/// Has the machine follow another channel.
-fn follow(machine: &Machine, channel: &str) -> Result<()> {
-    machine.ask(&format!(
-        "sudo sed -i s/GROUP=.*/GROUP={channel}/ /etc/pithos/update.conf && \
-         sudo systemctl reload update-engine.service"
-    ))?;
     Ok(())
 }
 
@@ -209,6 +192,7 @@ fn leaves(
 }
 
 #[test]
+#[ignore = "one of the long ones"]
 fn a_release_that_panics_is_left() -> Result<()> {
     leaves("panics", "never came up", |spec| spec, |_| Ok(()))
 }
@@ -221,7 +205,10 @@ fn a_release_that_is_not_healthy_is_left() -> Result<()> {
         |spec| spec,
         |machine| {
             // What comes later is another thing.
-            follow(machine, "stable")?;
+            machine.ask(
+                "sudo sed -i s/GROUP=.*/GROUP=stable/ /etc/pithos/update.conf && \
+             sudo systemctl reload update-engine.service",
+            )?;
             machine.ask("sudo update-engine-client check")?;
             machine.wait_for_reset(UPDATE)?;
             machine.wait_ready()?;
@@ -231,11 +218,13 @@ fn a_release_that_is_not_healthy_is_left() -> Result<()> {
 }
 
 #[test]
+#[ignore = "one of the long ones"]
 fn a_release_that_hangs_is_left() -> Result<()> {
     leaves("hangs", "hangs.service", |spec| spec, |_| Ok(()))
 }
 
 #[test]
+#[ignore = "one of the long ones"]
 fn a_release_whose_service_manager_freezes_is_left_by_the_watchdog() -> Result<()> {
     let watchdog = |spec: Spec| {
         spec.argument("-device").argument("i6300esb").argument("-action").argument("watchdog=reset")
@@ -269,6 +258,7 @@ fn slot(disk: &File, label: &str) -> Result<partition::Entry> {
 }
 
 #[test]
+#[ignore = "one of the long ones"]
 fn a_release_whose_usr_is_damaged_on_the_disk_is_left() -> Result<()> {
     leaves_damaged("damaged-usr", |disk| {
         let usr = slot(disk, &format!("pithos_{SECOND}"))?;
@@ -281,6 +271,7 @@ fn a_release_whose_usr_is_damaged_on_the_disk_is_left() -> Result<()> {
 }
 
 #[test]
+#[ignore = "one of the long ones"]
 fn a_release_that_init_cannot_open_is_left() -> Result<()> {
     leaves_damaged("damaged-tree", |disk| {
         let tree = slot(disk, &format!("pithos_{SECOND}_verity"))?;
@@ -292,6 +283,7 @@ fn a_release_that_init_cannot_open_is_left() -> Result<()> {
 const KILLS: u32 = 3;
 
 #[test]
+#[ignore = "one of the long ones"]
 fn power_that_goes_at_any_moment_of_updates_leaves_a_machine_that_boots() -> Result<()> {
     let _seat = harness::seats(1);
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());

@@ -17,8 +17,6 @@ pub(crate) const FIRST: &str = "1.0.1";
 pub(crate) const SECOND: &str = "1.0.2";
 /// It comes whole.
 pub(crate) const THIRD: &str = "1.0.3";
-/// A channel in which the third is sent back to the second.
-pub(crate) const BACK: &str = "back";
 /// Each is alone in a channel of its name, and something is wrong with it.
 pub(crate) const BAD: [(&str, &str); 4] =
     [("panics", "1.1.1"), ("unhealthy", "1.1.2"), ("hangs", "1.1.3"), ("freezes", "1.1.4")];
@@ -65,11 +63,6 @@ fn make() -> Result<PathBuf> {
         }
     }
     publish(&[&["barrier", "repo", "stable", SECOND], &signed[..]].concat())?;
-    for version in [SECOND, THIRD] {
-        let words = ["promote", "repo", version, "--from", "stable", "--to", BACK];
-        publish(&[&words[..], &signed[..]].concat())?;
-    }
-    publish(&[&["downgrade", "repo", BACK, THIRD, "--to", SECOND], &signed[..]].concat())?;
     Ok(place.join("repo"))
 }
 
